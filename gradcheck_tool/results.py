@@ -1,0 +1,340 @@
+"""What the four verbs return: frozen values that print as their text report and turn into the documented JSON.
+
+Nothing here computes anything about a model; every other room may import this one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from gradcheck_tool._version import __version__
+
+if TYPE_CHECKING:
+    from torch import fx
+
+SCHEMA_VERSION = 1
+SEVERITIES = ("note", "warning", "error")
+
+Severity = Literal["note", "warning", "error"]
+Verdict = Literal["healthy", "vanishing", "exploding", "dead", "saturated", "non-finite", "no-gradient"]
+Origin = Literal["option", "file", "model", "inferred"]
+
+
+def to_json(value: Any) -> Any:
+    """`value` as JSON types. Dataclasses become objects by field name (fields marked `json=False` are left out);
+    a figure that is not finite becomes the string "inf", "-inf" or "nan"."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            entry.name: to_json(getattr(value, entry.name))
+            for entry in dataclasses.fields(value)
+            if entry.metadata.get("json", True)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Which gradtool, on which torch, made a report."""
+
+    name: str
+    version: str
+    torch: str
+
+
+def this_tool() -> Tool:
+    """The running gradtool and the installed torch."""
+    import torch
+
+    return Tool("gradtool", __version__, torch.__version__.split("+")[0])
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was looked at: the TARGET as typed, the user's file (None for an object handed over in Python), its name there."""
+
+    spec: str
+    file: str | None
+    object: str
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One tensor that the model was given. `shape` includes the batch; `dtype` is torch's name without `torch.`."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    origin: Origin
+    note: str | None = field(default=None, metadata={"json": False})
+    """How it was found, for people: "read off Linear(784, 512) at model.py:8"."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Class name, number of parameters (elements), number of weight layers that ran."""
+
+    class_: str
+    parameters: int
+    weight_layers: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"class": self.class_, "parameters": self.parameters, "weight_layers": self.weight_layers}
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in the user's source: 1-based line and column in characters, the end exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Specialization:
+    """A place where a value or a drawn number steered the model, so that the graph holds for this input only."""
+
+    reason: str
+    file: str | None
+    line: int | None
+
+
+@dataclass(frozen=True)
+class CaptureFacts:
+    """On which device the graph was recorded, how many nodes it has, and where it was specialized."""
+
+    device: str
+    nodes: int
+    specialized: tuple[Specialization, ...]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A maximal run of unnormalized blocks. Decades: log10 of the gradient norm at the first block over that at the last."""
+
+    layers: tuple[str, ...]
+    activations: tuple[str, ...]
+    depth: int
+    predicted_decades: float | None
+    measured_decades: float | None
+    note: str | None = None
+    """Why there is no prediction, where there is none."""
+
+
+@dataclass(frozen=True)
+class Fix:
+    """The remedy that a finding suggests, and whether it changes what the model computes ("unsafe") or not ("safe")."""
+
+    remedy: str
+    applicability: Literal["safe", "unsafe"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a rule found."""
+
+    rule: str
+    name: str
+    severity: Severity
+    message: str
+    layers: tuple[str, ...]
+    location: Location | None
+    fix: Fix | None
+
+
+@dataclass(frozen=True)
+class Unanalyzed:
+    """An op of the graph that the analysis does not understand, and why that ends the run there."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LayerGradient:
+    """What the probe measured at one call of a weight layer.
+
+    `grad_norm` is the L2 norm of the loss's gradient by the weight (the total over calls), `output_grad_norm` that by
+    the call's output over the whole batch, `weight_norm` the L2 norm of the weight. The last four are of the block's
+    activation output, None where the call is no block. All norms are accumulated in float64.
+    """
+
+    name: str
+    grad_norm: float | None
+    output_grad_norm: float | None
+    weight_norm: float | None
+    activation_mean: float | None
+    activation_std: float | None
+    dead_fraction: float | None
+    saturated_fraction: float | None
+
+
+@dataclass(frozen=True)
+class ProbeOutput:
+    """The kind of thing that the model returned ("tensor", "tuple", "dict", …), and whether all of it was finite."""
+
+    kind: str
+    finite: bool
+
+
+class _Printable:
+    """Prints as its text report."""
+
+    def __str__(self) -> str:
+        from gradcheck_tool.report import render
+
+        return render(self, "text")
+
+
+@dataclass(frozen=True)
+class GradientProfile(_Printable):
+    """One forward and backward pass through a model: gradient norms by weight layer, and a verdict with its reasons."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    loss: Literal["random-projection", "user"]
+    batch_size: int | None
+    batches: int
+    seed: int
+    layers: tuple[LayerGradient, ...]
+    measured_decades: float | None
+    measured_over: tuple[str, str] | None
+    """The first and the last layer between which `measured_decades` was measured."""
+    output: ProbeOutput
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that stands under `probe`, `before` and `after` in the JSON."""
+        result: dict[str, Any] = to_json(self)
+        return result
+
+
+@dataclass(frozen=True)
+class ProbeReport(_Printable):
+    """`gradtool probe`: a profile and what it was taken of."""
+
+    target: Target
+    inputs: tuple[InputSpec, ...]
+    probe: GradientProfile
+
+    @property
+    def ok(self) -> bool:
+        """True where the verdict is healthy."""
+        return self.probe.verdict == "healthy"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented JSON of `probe`."""
+        return _document(self) | {"probe": self.probe.to_dict()}
+
+
+@dataclass(frozen=True)
+class AuditReport(_Printable):
+    """What audit found. `chains` holds every chain of depth 1 or more, deepest first."""
+
+    target: Target
+    inputs: tuple[InputSpec, ...]
+    model: ModelFacts
+    capture: CaptureFacts
+    chains: tuple[Chain, ...]
+    findings: tuple[Finding, ...]
+    not_analyzed: tuple[Unanalyzed, ...]
+    probe: GradientProfile | None = None
+
+    def fails(self, fail_on: str = "warning") -> bool:
+        """Whether any finding is at or above the severity `fail_on` ("never": none is)."""
+        if fail_on == "never":
+            return False
+        floor = SEVERITIES.index(fail_on)
+        return any(SEVERITIES.index(finding.severity) >= floor for finding in self.findings)
+
+    @property
+    def ok(self) -> bool:
+        """True where no finding is a warning or an error."""
+        return not self.fails()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented JSON of `audit`."""
+        return _document(self) | {
+            "model": self.model.to_dict(),
+            "capture": to_json(self.capture),
+            "chains": to_json(self.chains),
+            "findings": to_json(self.findings),
+            "not_analyzed": to_json(self.not_analyzed),
+            "probe": None if self.probe is None else self.probe.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """One norm of the plan: after the call `after`, a module of torch.nn class `norm` over `num_features` channels."""
+
+    after: str
+    norm: str
+    num_features: int
+    location: Location | None
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A layer of a chain that gets no norm, and why."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FixResult(_Printable):
+    """The fixed model and what it was worth, measured over the same layers before and after.
+
+    `improved` is None where there was nothing to do; the profiles are None where the model has no weights to run with
+    (it lies on the meta device).
+    """
+
+    target: Target
+    inputs: tuple[InputSpec, ...]
+    plan: tuple[Insertion, ...]
+    skipped: tuple[Skip, ...]
+    before: GradientProfile | None
+    after: GradientProfile | None
+    improved: bool | None
+    renamed: Mapping[str, str]
+    diff: str
+    written: str | None
+    model: fx.GraphModule = field(repr=False, metadata={"json": False})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented JSON of `fix`."""
+        return _document(self) | {
+            "plan": to_json(self.plan),
+            "skipped": to_json(self.skipped),
+            "before": None if self.before is None else self.before.to_dict(),
+            "after": None if self.after is None else self.after.to_dict(),
+            "improved": self.improved,
+            "renamed": to_json(self.renamed),
+            "diff": self.diff,
+            "written": self.written,
+        }
+
+
+def _document(report: ProbeReport | AuditReport | FixResult) -> dict[str, Any]:
+    """The head that every JSON document shares."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": to_json(this_tool()),
+        "target": to_json(report.target),
+        "inputs": to_json(report.inputs),
+    }
