@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs
 from gradcheck_tool.results import Location, Target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
 
 
@@ -24,3 +32,175 @@ class Subject:
     targets: Any = None
     births: Mapping[str, Location] = field(default_factory=dict)
     """Where each submodule was constructed, by its qualified name; only those that were seen."""
+
+
+def load_subject(
+    spec: str,
+    *,
+    input_specs: Sequence[str] = (),
+    inputs_from: str | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+    seed: int = 0,
+    timeout: float = 60.0,
+) -> Subject:
+    """Loads what TARGET names, which executes it, and finds the inputs to run it with.
+
+    Args:
+        spec: `model.py`, `model.py:NAME`, `model.py:build(depth=50)`, `package.module:NAME`.
+        input_specs: `[NAME=]DIMxDIM…[:DTYPE]`, one an input.
+        inputs_from: `FILE:FUNC`, a value or a function of no arguments.
+        weights: a `.pt`, `.pth` or `.safetensors` file.
+        device: a device of torch to run on; the model's own by default.
+        seed: of the model's initialization and of random inputs.
+        timeout: seconds that each piece of the user's code may take; 0 for no limit.
+
+    Raises:
+        GradtoolError: whatever stands in the way, with the user's file and line and what to type next.
+    """
+    from gradcheck_tool.choose import build
+    from gradcheck_tool.loading import at_home, load_file, load_module
+    from gradcheck_tool.sources import births, display_path
+    from gradcheck_tool.targetspec import parse
+    from gradcheck_tool.weights import load_weights
+
+    parsed = parse(spec)
+    folder = parsed.file.parent if parsed.file else Path.cwd()
+    with _seeded(seed), at_home(folder, str(parsed.file or parsed.module)):
+        with births() as born:
+            module = load_file(parsed.file, timeout) if parsed.file else load_module(str(parsed.module), timeout)
+            built, name = build(module, parsed, timeout)
+            model = unwrapped(built, name, parsed.place)
+        if weights is not None:
+            load_weights(model, weights)
+        _move(model, device)
+        file = getattr(module, "__file__", None)
+        target = Target(spec, display_path(file) if file else None, name)
+        inputs, loss_fn, targets = _inputs(model, module, input_specs, inputs_from, seed, timeout)
+        if device is not None:
+            inputs, loss_fn, targets = _moved_inputs(model, inputs, loss_fn, targets)
+        materialize(model, inputs)
+        return Subject(model, inputs, target, loss_fn, targets, born.of(model))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The same random initialization every time, and the random states put back afterwards."""
+    import torch
+
+    from gradcheck_tool.state import random_states
+
+    with random_states():
+        torch.manual_seed(seed)
+        random.seed(seed)
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed(seed % 2**32)
+        yield
+
+
+def unwrapped(model: nn.Module, name: str, place: str | None = None) -> nn.Module:
+    """The model inside DataParallel and torch.compile.
+
+    Raises:
+        GradtoolError: it is scripted, or has no parameters.
+    """
+    import torch
+    from torch import nn
+
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while isinstance(model, parallel) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, parallel) else model._orig_mod  # type: ignore[assignment]
+    if isinstance(model, torch.jit.ScriptModule):
+        raise GradtoolError(
+            f"{name} is a TorchScript module, whose Python code is gone",
+            file=place,
+            hint="name the nn.Module that it was scripted or traced from",
+        )
+    if next(model.parameters(), None) is None:
+        raise GradtoolError(
+            f"{type(model).__name__} has no parameters, so it has no gradients to look at",
+            file=place,
+            hint="name the model that is trained; layers in a plain list belong into an nn.ModuleList",
+        )
+    return model
+
+
+def _move(model: nn.Module, device: str | None) -> None:
+    import torch
+
+    if device is None:
+        return
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise GradtoolError(
+            f"--device {device} is no device of torch", hint="cpu, cuda, cuda:1, mps and meta are some"
+        ) from error
+    try:
+        model.to(place)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise GradtoolError(
+            f"--device {device} cannot be used here: {error}", hint="leave --device out, or give --device cpu"
+        ) from error
+
+
+def _moved_inputs(model: nn.Module, inputs: Inputs, loss_fn: Any, targets: Any) -> tuple[Inputs, Any, Any]:
+    from torch import nn
+
+    from gradcheck_tool.draw import model_device
+    from gradcheck_tool.inputs import moved
+    from gradcheck_tool.structures import map_tensors
+
+    place = model_device(model)
+    if isinstance(loss_fn, nn.Module):
+        loss_fn = loss_fn.to(place)
+    return moved(inputs, place), loss_fn, map_tensors(targets, lambda tensor: tensor.to(place))
+
+
+def materialize(model: nn.Module, inputs: Inputs) -> None:
+    """Gives lazy layers their size, by one pass in evaluation mode; a model without lazy layers is not run."""
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    from gradcheck_tool.border import users_code
+    from gradcheck_tool.state import random_states
+
+    if not any(is_lazy(parameter) for parameter in model.parameters()):
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    with users_code(f"forward of {type(model).__name__}"), torch.no_grad(), random_states():
+        model.eval()(*inputs.args, **inputs.kwargs)
+    for module, mode in modes:
+        module.training = mode
+
+
+Found = tuple[Inputs, Callable[[Any, Any], Any] | None, Any]
+"""Inputs, loss function and targets."""
+
+
+def _inputs(
+    model: nn.Module, module: ModuleType, specs: Sequence[str], inputs_from: str | None, seed: int, timeout: float
+) -> Found:
+    """The inputs by order of precedence: `--input`, `--inputs-from`, the file's own, the model's own, inferred."""
+    from gradcheck_tool.infer import infer
+    from gradcheck_tool.inputs import carried, from_specs
+    from gradcheck_tool.timelimit import OutOfTime, time_limit
+    from gradcheck_tool.userinputs import from_elsewhere, from_module
+
+    if specs and inputs_from:
+        raise GradtoolError("both --input and --inputs-from are given", hint="give one of the two")
+    if inputs_from is not None:
+        return from_elsewhere(inputs_from, module, timeout)
+    if specs:
+        return from_specs(model, specs, seed), None, None
+    found = from_module(module, timeout)
+    if found is not None:
+        return found
+    try:
+        with time_limit(timeout):
+            return carried(model, seed) or infer(model, seed), None, None
+    except OutOfTime as error:
+        raise GradtoolError(
+            f"no input for {type(model).__name__} was found in {timeout:g} s",
+            hint="give one with --input 32x784, or more time with --timeout SECONDS",
+        ) from error

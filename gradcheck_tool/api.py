@@ -1,0 +1,326 @@
+"""The verbs: audit, probe, fix, check and capture, each a few lines over the rooms below.
+
+The public functions take a model; the `*_subject` functions take what target.py loaded, and are what the command line
+calls. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from difflib import unified_diff
+from pathlib import Path
+from typing import Any
+
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
+
+from gradcheck_tool import auditing, probing
+from gradcheck_tool.capturing import CapturedModule
+from gradcheck_tool.capturing import capture as capture_graph
+from gradcheck_tool.errors import GradientHealthError, GradtoolError
+from gradcheck_tool.files import write_whole
+from gradcheck_tool.inputs import Inputs, batch_size, describe, for_model, resized
+from gradcheck_tool.remedy.plan import covered, plan_batch_norm
+from gradcheck_tool.remedy.rewrite import insert
+from gradcheck_tool.remedy.wrapper import default_path, source_of
+from gradcheck_tool.results import AuditReport, FixResult, GradientProfile, ProbeReport, Target
+from gradcheck_tool.rules import parse_codes
+from gradcheck_tool.sources import display_path
+from gradcheck_tool.target import Subject, materialize, unwrapped
+
+Progress = Callable[[str, int, int], None]
+"""Is told (what is done now, steps done, steps in all)."""
+
+
+def audit(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    input_size: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    min_depth: int = 4,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    probe: bool = False,
+    loss_fn: Callable[[Any, Any], Any] | None = None,
+    targets: Any = None,
+    seed: int = 0,
+) -> AuditReport:
+    """Reads the graph and the weights of `model` and reports what the rules find. The model is left as it was.
+
+    Args:
+        model: read as it will be trained, in training mode.
+        example_inputs: a tensor is the one argument, a tuple the arguments, a dict the keyword arguments. Without it
+            and `input_size`: what the model carries, else what its first layers tell.
+        input_size: instead, the size of a random tensor, batch included, as `(32, 784)`; or a list of sizes.
+        min_depth: the number of blocks from which a chain is a finding.
+        select: codes of the rules to apply (`GT001`; a prefix stands for all that begin so); all where empty.
+        ignore: codes of rules to leave out.
+        probe: whether to measure too, with `loss_fn(output, targets)` if given.
+        seed: of the probe, and of random inputs.
+
+    Raises:
+        GradtoolError: the model does not run on these inputs, or a code is unknown.
+    """
+    subject = _subject(model, example_inputs, input_size, loss_fn, targets, seed)
+    return audit_subject(subject, min_depth=min_depth, select=select, ignore=ignore, probe=probe, seed=seed)
+
+
+def probe(
+    model: nn.Module,
+    example_inputs: Any = None,
+    loss_fn: Callable[[Any, Any], Any] | None = None,
+    targets: Any = None,
+    *,
+    input_size: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    seed: int = 0,
+) -> GradientProfile:
+    """Runs `model` once forward and backward in training mode and reports the gradient norm of every weight layer, with
+    a verdict. The model is left as it was.
+
+    Without `loss_fn(output, targets)` the loss is a random projection of every floating output.
+
+    Raises:
+        GradtoolError: the model does not run on these inputs, or gives nothing that a gradient can be taken of.
+    """
+    return probe_subject(_subject(model, example_inputs, input_size, loss_fn, targets, seed), seed=seed).probe
+
+
+def fix(
+    model: nn.Module,
+    example_inputs: Any = None,
+    norm: str = "batch",
+    *,
+    input_size: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    min_depth: int = 4,
+    loss_fn: Callable[[Any, Any], Any] | None = None,
+    targets: Any = None,
+    seed: int = 0,
+) -> FixResult:
+    """Inserts a norm behind every block of every chain that `audit` would find, and probes before and after.
+
+    The fixed model is a `torch.fx.GraphModule` with a copy of the weights; `model` is left as it was. Build the
+    optimizer from the fixed model's parameters.
+
+    Args:
+        norm: "batch" is the only one so far.
+
+    Raises:
+        GradtoolError: the model does not run on these inputs.
+        ValueError: `norm` is not known.
+    """
+    subject = _subject(model, example_inputs, input_size, loss_fn, targets, seed)
+    return fix_subject(subject, norm=norm, min_depth=min_depth, seed=seed)
+
+
+def check(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    fail_on: str = "warning",
+    **options: Any,
+) -> AuditReport:
+    """Audits `model` and raises if anything at or above `fail_on` is found: for the lines before training starts.
+
+    Takes the options of `audit`. Returns the report where all is well.
+
+    Raises:
+        GradientHealthError: with the report.
+        GradtoolError: the model does not run on these inputs.
+    """
+    report = audit(model, example_inputs, **options)
+    if report.fails(fail_on):
+        raise GradientHealthError(report)
+    return report
+
+
+def capture(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    input_size: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    seed: int = 0,
+) -> fx.GraphModule:
+    """The torch.fx graph of `model`, as a module that shares its parameters and computes what it computes, at any batch
+    size, in training and in evaluation mode.
+
+    Raises:
+        GradtoolError: the model does not run on these inputs.
+    """
+    subject = _subject(model, example_inputs, input_size, None, None, seed)
+    return capture_graph(subject.model, subject.inputs)[0]
+
+
+def audit_subject(
+    subject: Subject,
+    *,
+    min_depth: int = 4,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    probe: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> AuditReport:
+    """`audit` of a loaded target."""
+    tell = progress or _silent
+    steps = 2 + probe
+    selected, ignored = parse_codes(select), parse_codes(ignore)
+    tell("recording the model", 0, steps)
+    if probe:
+        subject = _with_enough_samples(subject, seed)
+    reading = auditing.read(subject.model, subject.inputs)
+    profile = None
+    if probe:
+        tell("probing", 1, steps)
+        profile = _probe(subject, seed, reading)
+    tell("predicting", steps - 1, steps)
+    report = auditing.audit(
+        subject, reading, min_depth=min_depth, select=selected, ignore=ignored, profile=profile
+    )
+    tell("done", steps, steps)
+    return report
+
+
+def probe_subject(subject: Subject, *, seed: int = 0, progress: Progress | None = None) -> ProbeReport:
+    """`probe` of a loaded target."""
+    tell = progress or _silent
+    tell("probing", 0, 1)
+    subject = _with_enough_samples(subject, seed)
+    profile = _probe(subject, seed)
+    tell("done", 1, 1)
+    return ProbeReport(subject.target, describe(subject.model, subject.inputs), profile)
+
+
+def fix_subject(
+    subject: Subject,
+    *,
+    norm: str = "batch",
+    min_depth: int = 4,
+    seed: int = 0,
+    output: Path | None = None,
+    progress: Progress | None = None,
+) -> FixResult:
+    """`fix` of a loaded target; writes the fixed model as a file where `output` says so."""
+    if norm != "batch":
+        raise ValueError(f'norm is {norm!r}; "batch" is the only one so far')
+    tell = progress or _silent
+    tell("recording the model", 0, 4)
+    model = subject.model
+    subject = _with_enough_samples(subject, seed, always=True)
+    reading = auditing.read(model, subject.inputs)
+    plan, skipped = plan_batch_norm(reading.structure, model, min_depth, subject.births)
+    over = covered(reading.structure.chains, min_depth)
+    has_weights = not any(parameter.is_meta for parameter in model.parameters())
+    tell("probing", 1, 4)
+    before = _probe(subject, seed, reading, over or None) if has_weights else None
+    tell("rewriting", 2, 4)
+    fixed: CapturedModule = capture_graph(model, subject.inputs)[0]
+    fixed = insert(fixed, plan) if plan else copy.deepcopy(fixed)
+    after = before
+    if plan and has_weights:
+        tell("probing the fixed model", 3, 4)
+        after = _probe(replace(subject, model=fixed), seed, over=over)
+    specs = describe(model, subject.inputs)
+    path = output or default_path(subject.target)
+    text = source_of(subject.target, specs, plan, path) if plan and _can_be_loaded(subject.target) else ""
+    written = None
+    if output is not None and text:
+        write_whole(output, text)
+        written = str(output)
+    tell("done", 4, 4)
+    return FixResult(
+        target=subject.target,
+        inputs=specs,
+        plan=plan,
+        skipped=skipped,
+        before=before,
+        after=after,
+        improved=improved(before, after) if plan else None,
+        renamed={},
+        diff=_new_file_diff(path, text),
+        written=written,
+        model=fixed,
+    )
+
+
+def improved(before: GradientProfile | None, after: GradientProfile | None) -> bool | None:
+    """Whether a fix was worth it: the verdict has become healthy, or the change of the gradient norm has fallen by a
+    factor of 10 or more without another bad verdict taking the place of the old. None where nothing was measured."""
+    if before is None or after is None:
+        return None
+    if after.verdict == "healthy" and before.verdict != "healthy":
+        return True
+    if before.measured_decades is None or after.measured_decades is None:
+        return False
+    gained = abs(before.measured_decades) - abs(after.measured_decades)
+    return not math.isnan(gained) and gained >= 1.0 and after.verdict in ("healthy", before.verdict)
+
+
+def _subject(
+    model: nn.Module,
+    example_inputs: Any,
+    input_size: Sequence[int] | Sequence[Sequence[int]] | None,
+    loss_fn: Callable[[Any, Any], Any] | None,
+    targets: Any,
+    seed: int,
+) -> Subject:
+    """A model that was handed over in Python, with its inputs."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}, not a torch.nn.Module")
+    model = unwrapped(model, type(model).__name__)
+    inputs = for_model(model, example_inputs, input_size, seed)
+    model = _materialized(model, inputs)
+    name = type(model).__name__
+    return Subject(model, inputs, Target(name, None, name), loss_fn, targets)
+
+
+def _materialized(model: nn.Module, inputs: Inputs) -> nn.Module:
+    """`model`, or where it has lazy layers a copy in which they have their size: the model itself is left as it was."""
+    if not any(is_lazy(parameter) for parameter in model.parameters()):
+        return model
+    twin = copy.deepcopy(model)
+    materialize(twin, inputs)
+    return twin
+
+
+def _with_enough_samples(subject: Subject, seed: int, always: bool = False) -> Subject:
+    """A batch of one has no variance: where batch norm trains, or will, the inputs get a second sample."""
+    trains_batch_norm = any(isinstance(module, _BatchNorm) for module in subject.model.modules())
+    if batch_size(subject.inputs) != 1 or subject.targets is not None or not (always or trains_batch_norm):
+        return subject
+    size = 32 if subject.inputs.free_batch else 2
+    note = "a batch of one has no variance, so samples were added"
+    return replace(subject, inputs=replace(resized(subject.inputs, size, seed), note=note))
+
+
+def _probe(
+    subject: Subject, seed: int, reading: auditing.Reading | None = None, over: Sequence[Sequence[str]] | None = None
+) -> GradientProfile:
+    return probing.probe(
+        subject.model,
+        subject.inputs,
+        loss_fn=subject.loss_fn,
+        targets=subject.targets,
+        seed=seed,
+        structure=reading.structure if reading else None,
+        over=over,
+    )
+
+
+def _can_be_loaded(target: Target) -> bool:
+    return target.file is not None or ":" in target.spec
+
+
+def _new_file_diff(path: Path, text: str) -> str:
+    """The unified diff that makes `path`: what `patch -p0` and `git apply -p0` take."""
+    if not text:
+        return ""
+    name = display_path(str(path.absolute()))
+    return "".join(unified_diff([], text.splitlines(keepends=True), "/dev/null", name))
+
+
+def _silent(label: str, done: int, total: int) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,200 @@
+"""The command line: reads options, calls the api, picks a renderer, sets the exit code.
+
+No analysis is done here, and torch is imported by the commands that need it alone.
+Exit codes: 0 nothing at or above `--fail-on`, 1 findings, 2 could not run, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from gradcheck_tool._version import __version__
+from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.files import require_writable
+from gradcheck_tool.options import Run, shared_options
+from gradcheck_tool.progress import Progress
+from gradcheck_tool.report import QUIET, render
+from gradcheck_tool.streams import claim_stdout
+
+OK, FINDINGS, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+
+
+def main() -> None:
+    """The entry point of `gradtool` and of `python -m gradcheck_tool`."""
+    gradtool(prog_name="gradtool")
+
+
+def _exit_code_of(work: Callable[[], int], verbose: bool) -> int:
+    """Run a command's work; what goes wrong becomes one line on stderr and an exit code."""
+    try:
+        return work()
+    except GradtoolError as error:
+        if verbose and error.user_traceback:
+            click.echo(error.user_traceback.rstrip(), err=True)
+        _complain(error.one_line())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as leaving:  # only the user's code raises it; passed on, `sys.exit(0)` would read as success
+        _complain(f"the model's own code called sys.exit({leaving.code!r}); put that under the __main__ guard")
+    except Exception as bug:  # noqa: BLE001  # the border: whatever is left is our own mistake
+        if verbose:
+            click.echo(traceback.format_exc().rstrip(), err=True)
+        what = " ".join(f"{type(bug).__name__}: {bug}".split())
+        _complain(f"internal error: {what}; please report it, with the traceback that -v shows")
+    return COULD_NOT_RUN
+
+
+def _complain(line: str) -> None:
+    click.echo(f"gradtool: error: {line}", err=True)
+
+
+_verb = shared_options(_exit_code_of)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  gradtool audit model.py                   read the model, run nothing
+  gradtool probe model.py:Net --input 32x784
+  gradtool fix --insert-bn model.py         show what batch norm would change
+  gradtool explain GT001
+
+TARGET is a file or a module, with the model's name after a colon where it is not clear: model.py, model.py:Net,
+"model.py:build(depth=50)", package.module:Net. Loading TARGET executes it.""",
+)
+@click.version_option(__version__, prog_name="gradtool", message="%(prog)s %(version)s")
+def gradtool() -> None:
+    """Check the gradients of a PyTorch model before you train it."""
+
+
+@gradtool.command(
+    epilog="""\b
+Examples:
+  gradtool audit model.py
+  gradtool audit --probe --input 32x3x224x224 model.py:Net
+  gradtool audit --format json --fail-on error model.py > report.json"""
+)
+@_verb
+@click.option("--probe", is_flag=True, help="Also run the model once and measure.")
+def audit(run: Run, probe: bool) -> int:
+    """Find deep chains without normalization.
+
+    Reads the graph and the weights of TARGET, in training mode; no data runs through it.
+    """
+    select, ignore = run.rule_codes()
+    asked = run.options
+    subject = run.load()
+    from gradcheck_tool import api
+
+    with Progress(not asked.quiet) as progress:
+        report = api.audit_subject(
+            subject,
+            min_depth=asked.min_depth,
+            select=select,
+            ignore=ignore,
+            probe=probe,
+            seed=asked.seed,
+            progress=progress,
+        )
+    run.publish(report)
+    return FINDINGS if report.fails(asked.fail_on) else OK
+
+
+@gradtool.command(
+    epilog="""\b
+Examples:
+  gradtool probe model.py
+  gradtool probe --input ids=8x128:int64 "model.py:build(depth=50)"
+  gradtool probe --weights checkpoint.pt --format json model.py:Net"""
+)
+@_verb
+def probe(run: Run) -> int:
+    """Measure the gradient norm of every weight layer.
+
+    Runs TARGET forward and backward once, leaves it as it was, and gives a verdict. Exits with 1 unless healthy.
+    """
+    run.rule_codes()  # without effect here, but a misspelt one is never passed over
+    subject = run.load()
+    from gradcheck_tool import api
+
+    with Progress(not run.options.quiet) as progress:
+        report = api.probe_subject(subject, seed=run.options.seed, progress=progress)
+    run.publish(report)
+    return OK if report.ok or run.options.fail_on == "never" else FINDINGS
+
+
+@gradtool.command(
+    epilog="""\b
+Examples:
+  gradtool fix --insert-bn model.py                 show the effect and the diff, write nothing
+  gradtool fix --insert-bn --diff model.py          the diff alone
+  gradtool fix --insert-bn -o fixed.py model.py"""
+)
+@_verb
+@click.option("--insert-bn", is_flag=True, help="Insert batch norm between each layer of a chain and its activation.")
+@click.option("--diff", "diff_only", is_flag=True, help="Show the diff alone; exits with 1 while it is not written.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write the fixed model to this file."
+)
+def fix(run: Run, insert_bn: bool, diff_only: bool, output: Path | None) -> int:
+    """Insert normalization and measure the effect.
+
+    Probes TARGET before and after. Writes nothing without --output. Exits with 1 if the fix does not improve.
+    """
+    asked = run.options
+    if not insert_bn:
+        raise GradtoolError("fix needs to know the remedy", hint="add --insert-bn to insert batch norm")
+    if diff_only and asked.format != "text":
+        raise GradtoolError(f"--diff is text, it cannot be combined with --format {asked.format}", hint="drop one")
+    if output is not None:
+        require_writable(output)
+    run.rule_codes()  # without effect here, but a misspelt one is never passed over
+    subject = run.load()
+    from gradcheck_tool import api
+
+    with Progress(not asked.quiet) as progress:
+        result = api.fix_subject(
+            subject, norm="batch", min_depth=asked.min_depth, output=output, seed=asked.seed, progress=progress
+        )
+    if diff_only:
+        from gradcheck_tool.report.text.diff import diff_text
+
+        run.write(diff_text(result.diff, run.color and asked.output_file is None))
+        if not asked.quiet:  # what the diff does not say: whether it helps, or why there is none
+            click.echo(render(result, "text", verbosity=QUIET), err=True, nl=False)
+    else:
+        run.publish(result)
+    if asked.fail_on == "never":
+        return OK
+    unwritten = diff_only and bool(result.diff) and result.written is None
+    return FINDINGS if unwritten or result.improved is False else OK
+
+
+@gradtool.command(
+    epilog="""\b
+Examples:
+  gradtool explain
+  gradtool explain GT001
+  gradtool explain unnormalized-chain"""
+)
+@click.argument("rule", required=False)
+def explain(rule: str | None) -> None:
+    """Explain one RULE, or list all of them."""
+
+    def work() -> int:
+        from gradcheck_tool.rules import all_rules, find_rule
+
+        with claim_stdout() as channel:
+            if rule is None:
+                channel.write("".join(f"{entry.code}  {entry.name}  {entry.summary}\n" for entry in all_rules()))
+            else:
+                found = find_rule(rule)
+                channel.write(f"{found.code} {found.name}\n\n{found.explanation.strip()}\n")
+        return OK
+
+    click.get_current_context().exit(_exit_code_of(work, verbose=False))

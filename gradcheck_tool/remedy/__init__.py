@@ -1,0 +1,1 @@
+"""Remedies: plan.py says what goes where, or why not; rewrite.py does it to a graph; wrapper.py writes it as a file."""

@@ -1,0 +1,81 @@
+"""Chains → a plan: which norm goes behind which call of a weight layer, or the reason why none does.
+
+The plan is data: it is printed, applied to a graph and written to a file, all from the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from gradcheck_tool.chains import Block, Call, Structure
+from gradcheck_tool.results import Insertion, Location, Skip
+from gradcheck_tool.rules.view import location_of
+
+_BATCH_NORMS = {0: "BatchNorm1d", 1: "BatchNorm1d", 2: "BatchNorm2d", 3: "BatchNorm3d"}
+"""torch.nn's batch norm, by the number of spatial dimensions."""
+
+
+def plan_batch_norm(
+    structure: Structure, model: nn.Module, min_depth: int, births: Mapping[str, Location]
+) -> tuple[tuple[Insertion, ...], tuple[Skip, ...]]:
+    """A batch norm behind each block of every chain of at least `min_depth`, in the order in which the calls ran."""
+    insertions: list[Insertion] = []
+    skips: list[Skip] = []
+    wanted = {block for chain in structure.chains if len(chain) >= min_depth for block in chain}
+    for block in structure.blocks:
+        if block not in wanted:
+            continue
+        reason = _objection(block, structure, model)
+        if reason is not None:
+            skips.append(Skip(block.name, reason))
+            continue
+        spatial = _spatial_dims(block.call, model)
+        features = block.call.node.meta["shape"][-1 - spatial]
+        insertions.append(Insertion(block.name, _BATCH_NORMS[spatial], features, location_of(block.call, births)))
+    return tuple(insertions), tuple(skips)
+
+
+def _spatial_dims(call: Call, model: nn.Module) -> int:
+    """0 behind a Linear, 1 to 3 behind a convolution."""
+    weight = getattr(model.get_submodule(call.module), "weight", None) if call.module else None
+    if call.module is not None and isinstance(model.get_submodule(call.module), (nn.Linear, nn.Bilinear)):
+        return 0
+    if call.module is None:
+        name = getattr(call.node.target, "__name__", str(call.node.target))
+        if not name.startswith("conv"):
+            return 0
+        weight = model.get_parameter(call.parameter)
+    assert isinstance(weight, torch.Tensor)
+    return weight.dim() - 2
+
+
+def _objection(block: Block, structure: Structure, model: nn.Module) -> str | None:
+    """Why batch norm does not fit behind a block; None where it does."""
+    call = block.call
+    shape, dtype = call.node.meta["shape"], call.node.meta["dtype"]
+    if call.layer in structure.recurrent:
+        return "it is stepped: one batch norm over all steps would mix statistics that change from step to step"
+    if call.module is not None and _is_reparametrized(model.get_submodule(call.module)):
+        return "its weight is normalized or parametrized already, which batch norm would undo"
+    if dtype.is_complex:
+        return "batch norm has no complex form"
+    spatial = _spatial_dims(call, model)
+    size = "x".join(map(str, shape))
+    if len(shape) == spatial + 1:
+        return f"its output ({size}) has no batch dimension"
+    if len(shape) > spatial + 2:
+        return f"its output ({size}) is a sequence: batch norm would take the wrong axis for channels; layer norm fits"
+    return None
+
+
+def _is_reparametrized(module: nn.Module) -> bool:
+    return parametrize.is_parametrized(module, "weight") or hasattr(module, "weight_g") or hasattr(module, "weight_orig")
+
+
+def covered(chains: Sequence[Sequence[Block]], min_depth: int) -> list[list[str]]:
+    """The layer names of the chains that a fix covers: what before and after are measured over."""
+    return [[block.name for block in chain] for chain in chains if len(chain) >= min_depth]

@@ -1,0 +1,67 @@
+"""A plan, applied to a captured graph: copy, edit, lint and compile once. Linear in the size of the graph.
+
+Per call, not per module: a layer that is called twice gets two norms, each behind its own call.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import fx, nn
+
+from gradcheck_tool.capturing import CapturedModule
+from gradcheck_tool.chains import Call, analyze
+from gradcheck_tool.results import Insertion
+
+
+def insert(captured: CapturedModule, plan: Sequence[Insertion]) -> CapturedModule:
+    """A copy of `captured` with the norms of `plan`, freshly initialized, in the mode, dtype and on the device of the
+    layers that they follow. Every key of the old state dict is there, with the same values.
+
+    Raises:
+        KeyError: the plan names a call that the graph does not have.
+    """
+    fixed = copy.deepcopy(captured)
+    calls = [{call.name: call for call in analyze(graph, fixed).calls} for graph in fixed.graphs]
+    taken = {name for name, _ in fixed.named_modules()}
+    for insertion in plan:
+        here = [found[insertion.after] for found in calls if insertion.after in found]
+        if not here:
+            raise KeyError(f"no call {insertion.after} in the captured graph")
+        name = _free_name(here[0], taken)
+        taken.add(name)
+        fixed.add_submodule(name, _norm_for(insertion, here[0], fixed))
+        for call in here:
+            _insert_behind(call.node, name)
+    return fixed.checked()
+
+
+def _insert_behind(node: fx.Node, name: str) -> None:
+    with node.graph.inserting_after(node):
+        norm = node.graph.create_node("call_module", name, (node,))
+    node.replace_all_uses_with(norm, delete_user_cb=lambda user: user is not norm)
+    norm.meta.update(node.meta)
+
+
+def _free_name(call: Call, taken: set[str]) -> str:
+    """`fc1` → `fc1_norm`, beside the layer; the second call's `fc1_norm_2`."""
+    base = f"{call.layer}_norm"
+    name, count = base, 1
+    while name in taken:
+        count += 1
+        name = f"{base}_{count}"
+    return name
+
+
+def _norm_for(insertion: Insertion, call: Call, model: nn.Module) -> nn.Module:
+    if call.module is not None:
+        layer = model.get_submodule(call.module)
+        weight, training = layer.weight, layer.training
+    else:
+        weight, training = model.get_parameter(call.parameter), model.training
+    assert isinstance(weight, torch.Tensor)
+    dtype = call.node.meta["dtype"] if weight.dtype == call.node.meta["dtype"] else weight.dtype
+    norm: nn.Module = getattr(nn, insertion.norm)(insertion.num_features, device=weight.device, dtype=dtype)
+    return norm.train(training)

@@ -1,0 +1,123 @@
+"""A fixed model as a file: a short module that builds the user's model and applies the plan to it.
+
+The file that is written calls `build_fixed`, so that it imports and builds wherever it and the user's file lie together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradcheck_tool._version import __version__
+from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.results import Insertion, InputSpec, Target
+
+_TEMPLATE = '''\
+"""{title}
+
+Written by gradtool {version}. Train `build_model()` in the place of the model in {origin}, and build the optimizer
+afterwards. The weights of an old checkpoint keep their names: load it with load_state_dict(..., strict=False).
+"""
+
+from pathlib import Path
+
+from gradcheck_tool.remedy.wrapper import build_fixed
+
+TARGET = {target}
+
+# layer, norm, channels: such a norm goes behind each of these calls
+PLAN = {plan}
+
+# the inputs with which the graph is recorded; any batch size goes afterwards
+INPUTS = {inputs}
+
+
+def build_model():
+    """The model with its norms, a torch.fx.GraphModule."""
+    return build_fixed(TARGET, PLAN, INPUTS)
+'''
+
+_FILE_SPEC = re.compile(r"(?P<file>.*?\.py)(?P<rest>:.*)?", re.DOTALL)
+
+
+def source_of(target: Target, inputs: Sequence[InputSpec], plan: Sequence[Insertion], path: Path) -> str:
+    """The text of the file that builds the fixed model, to stand at `path`."""
+    name = target.file or target.spec
+    return _TEMPLATE.format(
+        title=f"{target.object} of {name}, with {len(plan)} norm{'s' if len(plan) != 1 else ''} inserted.",
+        version=__version__,
+        origin=name,
+        plan=_table([(row.after, row.norm, row.num_features) for row in plan]),
+        inputs=_table(_respelled(inputs)),
+        target=_target_expression(target, path),
+    )
+
+
+def _respelled(inputs: Sequence[InputSpec]) -> list[str]:
+    """The inputs as `--input` takes them; none where the file itself says what they are, or they are nested."""
+    simple = all(spec.name.isidentifier() and spec.shape for spec in inputs)
+    if not simple or any(spec.origin == "file" for spec in inputs):
+        return []
+    return [f"{spec.name}={'x'.join(map(str, spec.shape))}:{spec.dtype}" for spec in inputs]
+
+
+def _table(rows: Sequence[Any]) -> str:
+    return "[\n" + "".join(f"    {_quoted(row)},\n" for row in rows) + "]" if rows else "[]"
+
+
+def _quoted(value: Any) -> str:
+    """`value` as a formatter of Python would spell it: in double quotes."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_quoted, value))})"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def default_path(target: Target) -> Path:
+    """Where the file would go if nobody says: `model_fixed.py` beside `model.py`."""
+    if target.file is None:
+        return Path("fixed_model.py")
+    file = Path(target.file)
+    return file.with_name(f"{file.stem}_fixed.py")
+
+
+def _target_expression(target: Target, path: Path) -> str:
+    """The TARGET, with the user's file found from the place of the new one, so that both can move together."""
+    spec = _FILE_SPEC.fullmatch(target.spec)
+    if spec is None:
+        return _quoted(target.spec)
+    file = os.path.relpath(Path(spec["file"]).absolute(), path.absolute().parent)
+    return f'str(Path(__file__).parent / {_quoted(Path(file).as_posix())}) + {_quoted(spec["rest"] or f":{target.object}")}'
+
+
+def build_fixed(spec: str, plan: Sequence[tuple[str, str, int]], inputs: Sequence[str] = ()) -> nn.Module:
+    """Builds the model that `spec` names and inserts the norms of `plan`: what the written file calls.
+
+    The weights are drawn anew, by torch's global random state, as the model's own constructor would draw them.
+
+    Args:
+        spec: a TARGET, as on the command line.
+        plan: (call, class of torch.nn, channels) for each norm.
+        inputs: as `--input` takes them; what the model or its file says of them where empty.
+
+    Raises:
+        GradtoolError: the model cannot be built, or has no such layers any more.
+    """
+    from gradcheck_tool.capturing import capture
+    from gradcheck_tool.remedy.rewrite import insert
+    from gradcheck_tool.target import load_subject
+
+    seed = int(torch.randint(2**31, ()).item())
+    subject = load_subject(spec, input_specs=tuple(inputs), seed=seed)
+    captured, _ = capture(subject.model, subject.inputs)
+    try:
+        return insert(captured, [Insertion(after, norm, features, None) for after, norm, features in plan])
+    except KeyError as error:
+        reason = f"{spec} has changed since the plan was made: {error.args[0]}"
+        raise GradtoolError(reason, hint="run gradtool fix again") from error

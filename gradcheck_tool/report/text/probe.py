@@ -1,0 +1,89 @@
+"""The text of a probe: the verdict and its reasons, then the gradient norms, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcheck_tool.report.text.words import (
+    Style,
+    clip,
+    count,
+    decades_figure,
+    fold,
+    input_lines,
+    norm_figure,
+    short_figure,
+    subject_name,
+    table,
+    without_middle,
+)
+from gradcheck_tool.results import GradientProfile, ProbeReport
+
+_HEAD = ("layer", "weight grad", "output grad", "weight", "act mean", "act std", "dead", "saturated")
+
+
+def probe_lines(report: ProbeReport, style: Style) -> Iterator[str]:
+    """Line by line; when quiet, the verdict and its first reason on one line."""
+    name = subject_name(report.target)
+    if style.quiet:
+        yield f"{name}: {_verdict_and_reason(report.probe, style)}"
+        return
+    yield from measured_lines(report.probe, style, name)
+    yield ""
+    yield from input_lines(report.inputs, style)
+
+
+def profile_lines(profile: GradientProfile, style: Style) -> Iterator[str]:
+    """A profile by itself, as the library returns it."""
+    if style.quiet:
+        yield _verdict_and_reason(profile, style)
+        return
+    yield from measured_lines(profile, style)
+
+
+def measured_lines(profile: GradientProfile, style: Style, name: str | None = None) -> Iterator[str]:
+    """The verdict, its reasons, the decades, the table of layers, and how it was measured."""
+    yield verdict_word(profile, style) + (f": {name}" if name else "")
+    yield from (f"  {reason}" for reason in profile.reasons)
+    if profile.measured_decades is not None:
+        where = f" from {profile.measured_over[1]} back to {profile.measured_over[0]}" if profile.measured_over else ""
+        figure = f"{decades_figure(profile.measured_decades)} decades"
+        yield f"  the gradient {fold(profile.measured_decades)}{where} ({figure})"
+    yield ""
+    yield from _layers(profile, style)
+    yield f"  {how_measured(profile)}"
+    yield f"  output: {profile.output.kind}, {'finite' if profile.output.finite else 'not finite'}"
+
+
+def verdict_word(profile: GradientProfile, style: Style) -> str:
+    """The verdict, green or red."""
+    return style.paint(profile.verdict, "green" if profile.verdict == "healthy" else "red", bold=True)
+
+
+def how_measured(profile: GradientProfile) -> str:
+    """Loss, batch and seed: no gradient norm means anything without them."""
+    loss = "the given loss" if profile.loss == "user" else "a random projection of the output as loss"
+    batches = "one batch" if profile.batches == 1 else f"{profile.batches} batches"
+    size = "" if profile.batch_size is None else f" of {profile.batch_size}"
+    return f"measured with {loss}, {batches}{size}, seed {profile.seed}"
+
+
+def _verdict_and_reason(profile: GradientProfile, style: Style) -> str:
+    return verdict_word(profile, style) + (f": {profile.reasons[0]}" if profile.reasons else "")
+
+
+def _layers(profile: GradientProfile, style: Style) -> Iterator[str]:
+    if not profile.layers:
+        yield "  no weight layer ran"
+        return
+    rows = [
+        [
+            clip(layer.name, style),
+            *map(norm_figure, (layer.grad_norm, layer.output_grad_norm, layer.weight_norm)),
+            *map(short_figure, (layer.activation_mean, layer.activation_std)),
+            *map(short_figure, (layer.dead_fraction, layer.saturated_fraction)),
+        ]
+        for layer in profile.layers
+    ]
+    yield from table(_HEAD, without_middle(rows, style))
+    yield f"  L2 norms of {count(len(rows), 'weight layer')}; dead and saturated as shares of the activation's outputs"

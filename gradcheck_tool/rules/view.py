@@ -1,0 +1,39 @@
+"""What a rule sees of a model: the analyzed graph, the chains with their decades, and where things stand in the source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import fx, nn
+
+from gradcheck_tool.capturing.recorder import Recording
+from gradcheck_tool.chains import Block, Call, Structure
+from gradcheck_tool.results import Chain, Location
+from gradcheck_tool.sources import locate
+
+
+@dataclass(frozen=True)
+class View:
+    """All that the rules have to go by. `chains` pairs the blocks of each chain with what is reported of it."""
+
+    model: nn.Module
+    recording: Recording
+    structure: Structure
+    chains: Sequence[tuple[Sequence[Block], Chain]]
+    births: Mapping[str, Location]
+    min_depth: int
+
+    def location_of_call(self, call: Call) -> Location | None:
+        """Where a weight layer is constructed, if that was seen, else where it is called."""
+        return location_of(call, self.births)
+
+    def location_of_node(self, node: fx.Node) -> Location | None:
+        """Where a recorded op stands in forward."""
+        return locate(node.meta.get("where"))
+
+
+def location_of(call: Call, births: Mapping[str, Location]) -> Location | None:
+    """Where a weight layer is constructed, if that was seen, else where it is called."""
+    born = births.get(call.module) if call.module is not None else None
+    return born or call.node.meta.get("location") or locate(call.node.meta.get("where"))

@@ -1,0 +1,123 @@
+"""Inputs that the user wrote down in Python: `example_inputs`, `example_batch` and `loss_fn` in the model's file, or
+what `--inputs-from FILE:FUNC` names."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from gradcheck_tool.border import users_code
+from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.inputs import Inputs, from_example
+from gradcheck_tool.loading import at_home, load_file, load_module
+from gradcheck_tool.sources import display_path
+from gradcheck_tool.targetspec import parse
+
+Found = tuple[Inputs, Callable[[Any, Any], Any] | None, Any]
+"""Inputs, loss function and targets."""
+
+
+def from_module(module: ModuleType, timeout: float = 0) -> Found | None:
+    """The inputs that `module` defines, None where it defines none. Of the two, `example_batch` is taken where there is
+    a `loss_fn` to use its targets with, else `example_inputs`."""
+    names = vars(module)
+    preferred = ("example_batch", "example_inputs") if "loss_fn" in names else ("example_inputs", "example_batch")
+    name = next((name for name in preferred if name in names), None)
+    return None if name is None else _found(module, name, module, timeout)
+
+
+def from_elsewhere(text: str, target: ModuleType, timeout: float = 0) -> Found:
+    """The inputs that `--inputs-from FILE:FUNC` names; without FUNC the file's `example_inputs` or `example_batch`. The
+    loss is the `loss_fn` of that file, else of the target's.
+
+    Raises:
+        GradtoolError: there is no such file or name in it, it raises, or what it gives are no inputs.
+    """
+    spec = parse(text)
+    if spec.file and str(spec.file) == getattr(target, "__file__", None):
+        module = target
+    elif spec.file:
+        with at_home(spec.file.parent, str(spec.file)):
+            module = load_file(spec.file, timeout)
+    else:
+        module = load_module(str(spec.module), timeout)
+    if spec.called or (spec.name and "." in spec.name):
+        raise GradtoolError(
+            f"--inputs-from {text} has more than a name after the colon", hint="type --inputs-from FILE:FUNC"
+        )
+    if spec.name is None:
+        found = from_module(module, timeout)
+        if found is None:
+            raise GradtoolError(
+                "defines neither example_inputs nor example_batch",
+                file=spec.place,
+                hint=f"name what does: --inputs-from {text}:FUNC",
+            )
+        return found
+    if spec.name not in vars(module):
+        near = difflib.get_close_matches(spec.name, [name for name in vars(module) if not name.startswith("_")], n=1)
+        raise GradtoolError(
+            f"there is no {spec.name} in {spec.place}",
+            hint=f"did you mean {near[0]}?" if near else "define it as a value or as a function of no arguments",
+        )
+    return _found(module, spec.name, target, timeout)
+
+
+def _found(module: ModuleType, name: str, target: ModuleType, timeout: float) -> Found:
+    value, place = _value(module, name, timeout)
+    note = f"{name} of {display_path(str(getattr(module, '__file__', module.__name__)))}"
+    if name != "example_batch":
+        return replace(_inputs(value, note, name, place)), None, None
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise GradtoolError(f"example_batch is {_kind(value)}, not a pair", hint="let it be (inputs, targets)", **place)
+    loss_fn = vars(module).get("loss_fn", vars(target).get("loss_fn"))
+    if isinstance(loss_fn, type) and issubclass(loss_fn, nn.Module):
+        raise GradtoolError(
+            f"loss_fn is the class {loss_fn.__name__}", hint=f"make one of it: loss_fn = {loss_fn.__name__}()", **place
+        )
+    if loss_fn is not None and not callable(loss_fn):
+        raise GradtoolError(
+            f"loss_fn is {_kind(loss_fn)}, not a function", hint="let it take (output, targets)", **place
+        )
+    return _inputs(value[0], note, name, place), loss_fn, value[1]
+
+
+def _inputs(value: Any, note: str, name: str, place: dict[str, Any]) -> Inputs:
+    try:
+        return from_example(value, "file", note, name)
+    except GradtoolError as error:
+        raise GradtoolError(error.message, hint=error.hint, **place) from error
+
+
+def _value(module: ModuleType, name: str, timeout: float) -> tuple[Any, dict[str, Any]]:
+    """The value called `name`, from a call where it is a function; and its place for an error."""
+    value = vars(module)[name]
+    file = getattr(module, "__file__", None)
+    place: dict[str, Any] = {"file": display_path(file) if file else None, "line": None}
+    if not callable(value) or isinstance(value, Tensor):
+        return value, place
+    code = getattr(value, "__code__", None)
+    place["line"] = None if code is None else code.co_firstlineno
+    required = [
+        p.name
+        for p in inspect.signature(value).parameters.values()
+        if p.default is p.empty and p.kind < p.VAR_POSITIONAL
+    ]
+    if required:
+        raise GradtoolError(
+            f"{name} needs {', '.join(required)}",
+            hint="make it a function of no arguments, or give the arguments defaults",
+            **place,
+        )
+    with users_code(f"calling {name}()", timeout=timeout, **place):
+        return value(), place
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (tuple, list)) else "")
