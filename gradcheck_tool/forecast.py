@@ -91,8 +91,7 @@ class Forecaster:
         elif operation.kind is Kind.SUM and self._added_parameter(node) is not None:
             return  # the bias of a functional layer, which its Weights hold
         elif operation.name not in _MOVES:
-            what = "a join" if operation.kind in (Kind.SUM, Kind.PRODUCT) else "what lies"
-            raise NoForecast(f"the theory has no rule for {operation.name}, {what} between two of its blocks")
+            raise NoForecast(f"the theory has no rule for {operation.name} between two of its blocks")
 
     def _dropout(self, node: fx.Node) -> float:
         if node.op == "call_module":
@@ -111,7 +110,7 @@ class Forecaster:
         first, second = node.args[:2]
         number = second if isinstance(first, fx.Node) else first
         if not isinstance(number, (int, float)) or number == 0:
-            raise NoForecast(f"the theory has no rule for {name}, what lies between two of its blocks")
+            raise NoForecast(f"the theory has no rule for {name} between two of its blocks")
         return float(number) if "mul" in name else 1.0 / float(number)
 
     def _bias_among(self, nodes: Sequence[fx.Node]) -> Tensor | None:

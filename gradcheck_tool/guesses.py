@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-BATCH = 32
+from gradcheck_tool.inputs import BATCH
+
 LENGTH = 16
 """The length of a sequence where it is free."""
 _IMAGES = (
@@ -62,6 +63,8 @@ _VOLUMES = (
 )
 _IMAGENET_STRIDE = 32
 """A net that shrinks its image by so much was made for 224 pixels: VGG, ResNet, DenseNet, MobileNet."""
+_STEM_KERNEL = 7
+"""So is one that begins with such a kernel and a stride: SqueezeNet, AlexNet, a dilated ResNet, vision transformers."""
 _SIZE_ATTRIBUTES = ("image_size", "img_size", "input_size", "in_size", "resolution")
 
 _CONVS: dict[type[nn.Module], int] = {
@@ -123,12 +126,14 @@ class _Whole:
     """What the model as a whole tells.
 
     `reads_sequences`: it mixes positions, by attention or recurrence. `stride`: by how much it shrinks its image; 1x1
-    convolutions (shortcuts) stand beside the way, not on it. `embeddings`, `embedded`: how many there are, and of how
+    convolutions (shortcuts) stand beside the way, not on it. `stem`: it begins with a large kernel that steps by two or
+    more pixels. `embeddings`, `embedded`: how many there are, and of how
     many dimensions together. `sides`: image sizes that it names itself.
     """
 
     reads_sequences: bool
     stride: int
+    stem: bool
     embeddings: int
     embedded: int
     sides: tuple[int, ...]
@@ -141,6 +146,7 @@ def _look_over(model: nn.Module) -> _Whole:
     return _Whole(
         reads_sequences=any(_mixes_positions(module) for module in modules),
         stride=math.prod(_last(module.stride) for module in shrinking),
+        stem=bool(shrinking) and _last(shrinking[0].kernel_size) >= _STEM_KERNEL and _last(shrinking[0].stride) > 1,
         embeddings=len(embeddings),
         embedded=sum(module.embedding_dim for module in embeddings),
         sides=tuple(_said_sides(model)),
@@ -266,8 +272,8 @@ def _grid(whole: _Whole, channels: int, rank: int, transposed: bool) -> Iterator
 
 
 def _image_sides(whole: _Whole, channels: int) -> list[int]:
-    """Sides of images: what the model says itself, 224 for a net that shrinks so much, 28 for one channel, else 32."""
-    natural = 224 if whole.stride >= _IMAGENET_STRIDE else 28 if channels == 1 else 32
+    """Sides of images: what the model says itself, 224 for a net made for photographs, 28 for one channel, else 32."""
+    natural = 224 if whole.stem or whole.stride >= _IMAGENET_STRIDE else 28 if channels == 1 else 32
     return [*whole.sides, natural, *_IMAGES]
 
 

@@ -150,8 +150,8 @@ def _divides(operation: Operation, first: Form, second: Form) -> bool:
 def _internal(
     calls: Mapping[fx.Node, Operation], forms: Mapping[fx.Node, Form], norms: Mapping[fx.Node, HandWrittenNorm]
 ) -> frozenset[fx.Node]:
-    """The nonlinear nodes, such as the square in a variance, that are no activations: all that is made of them are
-    statistics that end in a normalization."""
+    """The nonlinear nodes, such as the square in a variance, that are no activations: a spread that some normalization
+    divides by is made of them. (Running statistics may be made of them too.)"""
     serves: set[fx.Node] = set()
     internal: set[fx.Node] = set()
     spreads = {norm.spread for norm in norms.values()}
@@ -159,7 +159,7 @@ def _internal(
         form = forms.get(node)
         if form is None:
             continue
-        if node in spreads or (node.users and form.tag is not Tag.VALUE and all(user in serves for user in node.users)):
+        if node in spreads or (form.tag is not Tag.VALUE and any(user in serves for user in node.users)):
             serves.add(node)
             internal.add(node)
     return frozenset(internal)

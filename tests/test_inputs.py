@@ -157,6 +157,11 @@ INFERRED = [
     ),
     pytest.param(lambda: pooled(2, 3), ["input=32x3x32x32"], id="colour images of any size"),
     pytest.param(lambda: pooled(2, 1), ["input=32x1x28x28"], id="grey images of any size"),
+    pytest.param(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 7, stride=2), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        ["input=32x3x224x224"],
+        id="photographs, by a stem of 7 pixels and stride 2",
+    ),
     pytest.param(lambda: pooled(1, 5), ["input=32x5x128"], id="signals of any length"),
     pytest.param(
         lambda: conv(1, 1, nn.Flatten(), nn.Linear(4 * 3601, 2)), ["input=32x1x3601"], id="signals of an odd length"

@@ -40,26 +40,29 @@ NAME = "parameter-overwritten"
 
 
 def check(view: View) -> Iterator[Finding]:
-    """One finding for each parameter, at the first place that writes to it."""
+    """One finding for each place in the source that writes to parameters."""
+    from gradcheck_tool.rules.view import by_place, named
+
     trainable = {name for name, p in view.model.named_parameters(remove_duplicate=False) if p.requires_grad}
-    written: dict[str, tuple[str, Location | None]] = {}
-    for name, where in view.recording.bound.items():
-        if name in trainable:
-            written[name] = "is bound to a new nn.Parameter", locate(where)
+    bound = {name: locate(where) for name, where in view.recording.bound.items() if name in trainable}
+    written: dict[str, Location | None] = {}
     for node in view.structure.graph.nodes:
-        target = _written_parameter(node)
-        if target in trainable and target not in written:
-            written[target] = "is overwritten", view.location_of_node(node)
-    for name, (how, location) in written.items():
-        yield Finding(
-            rule=CODE,
-            name=NAME,
-            severity="error",
-            message=f"the parameter {name} {how} in forward, so no optimizer can train it; make it a buffer",
-            layers=(),
-            location=location,
-            fix=None,
-        )
+        name = _written_parameter(node)
+        if name in trainable and name not in bound:
+            written.setdefault(name, view.location_of_node(node))
+    for places, how in ((bound, "bound to a new nn.Parameter"), (written, "overwritten")):
+        for location, names in by_place(places.items()).items():
+            several = len(names) > 1
+            yield Finding(
+                rule=CODE,
+                name=NAME,
+                severity="error",
+                message=f"the parameter{'s' if several else ''} {named(names)} {'are' if several else 'is'} {how} in forward, "
+                f"so no optimizer can train {'them' if several else 'it'}; use a buffer",
+                layers=(),
+                location=location,
+                fix=None,
+            )
 
 
 def _written_parameter(node: fx.Node) -> str | None:

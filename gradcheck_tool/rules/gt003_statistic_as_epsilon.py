@@ -36,20 +36,22 @@ NAME = "statistic-as-epsilon"
 
 
 def check(view: View) -> Iterator[Finding]:
-    """One finding for each normalization that adds a stored tensor to its spread."""
-    for norm in view.structure.forms.norms.values():
-        found = _stored_epsilon(view, norm)
-        if found is not None:
-            node, name = found
-            yield Finding(
-                rule=CODE,
-                name=NAME,
-                severity="error",
-                message=f"{name} is added to the variance where epsilon belongs, so the output is scaled down by it",
-                layers=(),
-                location=view.location_of_node(node),
-                fix=None,
-            )
+    """One finding for each place in the source that adds a stored tensor to the spread of a normalization."""
+    from gradcheck_tool.rules.view import by_place, named
+
+    found = [_stored_epsilon(view, norm) for norm in view.structure.forms.norms.values()]
+    pairs = [(name, view.location_of_node(node)) for node, name in filter(None, found)]
+    for location, names in by_place(pairs).items():
+        verb = "are" if len(names) > 1 else "is"
+        yield Finding(
+            rule=CODE,
+            name=NAME,
+            severity="error",
+            message=f"{named(names)} {verb} added to the variance where epsilon belongs, which scales the output down",
+            layers=(),
+            location=location,
+            fix=None,
+        )
 
 
 def _stored_epsilon(view: View, norm: HandWrittenNorm) -> tuple[fx.Node, str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import fx, nn
@@ -37,3 +37,16 @@ def location_of(call: Call, births: Mapping[str, Location]) -> Location | None:
     """Where a weight layer is constructed, if that was seen, else where it is called."""
     born = births.get(call.module) if call.module is not None else None
     return born or call.node.meta.get("location") or locate(call.node.meta.get("where"))
+
+
+def by_place(found: Iterable[tuple[str, Location | None]]) -> dict[Location | None, list[str]]:
+    """Names grouped by the place in the source that they share, so that a module used many times is one finding."""
+    groups: dict[Location | None, list[str]] = {}
+    for name, location in found:
+        groups.setdefault(location, []).append(name)
+    return groups
+
+
+def named(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a and 3 more"."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {names[1] if len(names) == 2 else f'{len(names) - 1} more'}"
