@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gradcheck_tool.blame import blamed
+from gradcheck_tool.border.blame import blamed
 from gradcheck_tool.capturing import forward_error, observe
 from gradcheck_tool.capturing.recorder import record
 from gradcheck_tool.chains import Call, Structure, analyze

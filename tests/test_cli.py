@@ -19,7 +19,7 @@ import gradcheck_tool
 from gradcheck_tool.cli import gradtool
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.files import require_writable, write_whole
-from gradcheck_tool.progress import PATIENCE, Progress
+from gradcheck_tool.cli.progress import PATIENCE, Progress
 
 COMMANDS = ("audit", "probe", "fix", "explain")
 
@@ -245,7 +245,7 @@ def test_whatever_prints_goes_to_stderr_until_the_process_ends() -> None:
         textwrap.dedent(NOISY)
         + textwrap.dedent("""
             import atexit
-            from gradcheck_tool.streams import claim_stdout
+            from gradcheck_tool.cli.streams import claim_stdout
             with claim_stdout() as channel:
                 noise()
                 channel.write("the result\\n")
@@ -258,7 +258,7 @@ def test_whatever_prints_goes_to_stderr_until_the_process_ends() -> None:
 
 
 def test_a_replaced_stdout_gets_the_result_and_prints_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    from gradcheck_tool.streams import claim_stdout
+    from gradcheck_tool.cli.streams import claim_stdout
 
     with claim_stdout() as channel:
         print("noise")
@@ -267,7 +267,7 @@ def test_a_replaced_stdout_gets_the_result_and_prints_go_to_stderr(capsys: pytes
     assert tuple(capsys.readouterr()) == ("the result\nafter\n", "noise\n")
 
 
-CLAIM = "from gradcheck_tool.streams import claim_stdout\nwith claim_stdout() as channel: channel.write({text})"
+CLAIM = "from gradcheck_tool.cli.streams import claim_stdout\nwith claim_stdout() as channel: channel.write({text})"
 
 
 @pytest.mark.parametrize(
@@ -484,7 +484,7 @@ def test_progress(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("gradcheck_tool.progress.time.monotonic", clock.monotonic)
+    monkeypatch.setattr("gradcheck_tool.cli.progress.time.monotonic", clock.monotonic)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     with Progress(wanted) as progress:
         progress("capture", 1, 2)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradcheck_tool.errors import GradtoolError
-from gradcheck_tool.infer import infer
+from gradcheck_tool.inputs.infer import infer
 from gradcheck_tool.inputs import (
     Inputs,
     batch_size,

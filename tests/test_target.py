@@ -16,7 +16,7 @@ from torch import nn
 
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.target import Subject, load_subject
-from gradcheck_tool.targetspec import parse
+from gradcheck_tool.target.spec import parse
 
 NET = """
 from torch import nn

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gradcheck_tool.blame import blamed
+from gradcheck_tool.border.blame import blamed
 from gradcheck_tool.capturing.generalize import Different, with_both_modes, with_free_batch
 from gradcheck_tool.capturing.module import CapturedModule
 from gradcheck_tool.capturing.recorder import Observer, Recording, Steering, is_leaf, record

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from gradcheck_tool.gaussian import Array
+from gradcheck_tool.theory.gaussian import Array
 
 Size: TypeAlias = tuple[int, ...]
 Axes: TypeAlias = tuple[Array, ...]

@@ -18,10 +18,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from gradcheck_tool.activations import activation_named, activation_of, compose, find_kinks
-from gradcheck_tool.gaussian import Activation, Array, log_moments, log_sum_exp, second_moments
-from gradcheck_tool.spatial import Axes, ConvGeometry, Size, gather, grid_of, resampling, spread, taps
-from gradcheck_tool.weight_statistics import BIAS_MEAN_LIMIT, Weights, objection, weights_of
+from gradcheck_tool.theory.activations import activation_named, activation_of, compose, find_kinks
+from gradcheck_tool.theory.gaussian import Activation, Array, log_moments, log_sum_exp, second_moments
+from gradcheck_tool.theory.spatial import Axes, ConvGeometry, Size, gather, grid_of, resampling, spread, taps
+from gradcheck_tool.theory.weight_statistics import BIAS_MEAN_LIMIT, Weights, objection, weights_of
 
 __all__ = [
     "Activation",

@@ -15,10 +15,10 @@ import click
 from gradcheck_tool._version import __version__
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.files import require_writable
-from gradcheck_tool.options import Run, shared_options
-from gradcheck_tool.progress import Progress
+from gradcheck_tool.cli.options import Run, shared_options
+from gradcheck_tool.cli.progress import Progress
 from gradcheck_tool.report import QUIET, render
-from gradcheck_tool.streams import claim_stdout
+from gradcheck_tool.cli.streams import claim_stdout
 
 OK, FINDINGS, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 

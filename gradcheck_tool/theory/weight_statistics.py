@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradcheck_tool.spatial import ConvGeometry
+from gradcheck_tool.theory.spatial import ConvGeometry
 
 # The limits were measured on chains of 10 to 20 layers that are all alike (width 16 to 512; ReLU, tanh, sigmoid, GELU):
 # up to them predictions are right to 0.3 decades or so. Initializations in use stay well within.

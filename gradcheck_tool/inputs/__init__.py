@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gradcheck_tool.border import users_code
-from gradcheck_tool.draw import draw, embedding_sizes, float_dtype, model_device, redrawn
+from gradcheck_tool.inputs.draw import draw, embedding_sizes, float_dtype, model_device, redrawn
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.results import InputSpec, Origin
 from gradcheck_tool.structures import holds_tensor, map_tensors, parts, tensors_in
@@ -55,7 +55,7 @@ def for_model(
     Raises:
         GradtoolError: both are given, the one given cannot be used, or nothing can be inferred.
     """
-    from gradcheck_tool.infer import infer
+    from gradcheck_tool.inputs.infer import infer
 
     if example is not None and input_size is not None:
         raise GradtoolError("both an example and an input_size are given", hint="give one of the two")
@@ -271,7 +271,7 @@ def _drawn(
 ) -> Inputs:
     """Random tensors by (name, size, dtype). Where no dtype is given it is the model's floating one, or int64 where the
     model reads tokens: where it has embeddings, and floats do not pass but integers do."""
-    from gradcheck_tool.trial import passes
+    from gradcheck_tool.inputs.trial import passes
 
     def make(integers: bool) -> Inputs:
         generator = torch.Generator().manual_seed(seed)

@@ -18,7 +18,7 @@ from torch import nn
 from gradcheck_tool.border import users_code
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.sources import display_path
-from gradcheck_tool.targetspec import TargetSpec
+from gradcheck_tool.target.spec import TargetSpec
 
 FACTORIES = ("build_model", "create_model", "get_model", "make_model")
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradcheck_tool.gaussian import Activation, Array, ClosedForm, Elementwise, value_and_slope
+from gradcheck_tool.theory.gaussian import Activation, Array, ClosedForm, Elementwise, value_and_slope
 
 
 def activation_named(name: str, *constants: Any, **options: Any) -> Activation | None:
