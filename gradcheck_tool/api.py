@@ -7,7 +7,6 @@ calls. Nothing here prints.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import unified_diff
@@ -21,11 +20,12 @@ from torch.nn.parameter import is_lazy
 from gradcheck_tool import auditing, probing
 from gradcheck_tool.capturing import CapturedModule
 from gradcheck_tool.capturing import capture as capture_graph
-from gradcheck_tool.errors import GradientHealthError, GradtoolError
+from gradcheck_tool.errors import GradientHealthError
 from gradcheck_tool.files import write_whole
 from gradcheck_tool.inputs import Inputs, batch_size, describe, for_model, resized
+from gradcheck_tool.remedy.outcome import improved, reached
 from gradcheck_tool.remedy.plan import covered, plan_batch_norm
-from gradcheck_tool.remedy.rewrite import insert
+from gradcheck_tool.remedy.rewrite import duplicate, insert
 from gradcheck_tool.remedy.wrapper import default_path, source_of
 from gradcheck_tool.results import AuditReport, FixResult, GradientProfile, ProbeReport, Target
 from gradcheck_tool.rules import parse_codes
@@ -112,6 +112,7 @@ def fix(
         GradtoolError: the model does not run on these inputs.
         ValueError: `norm` is not known.
     """
+    _require_known(norm)
     subject = _subject(model, example_inputs, input_size, loss_fn, targets, seed)
     return fix_subject(subject, norm=norm, min_depth=min_depth, seed=seed)
 
@@ -177,9 +178,7 @@ def audit_subject(
         tell("probing", 1, steps)
         profile = _probe(subject, seed, reading)
     tell("predicting", steps - 1, steps)
-    report = auditing.audit(
-        subject, reading, min_depth=min_depth, select=selected, ignore=ignored, profile=profile
-    )
+    report = auditing.audit(subject, reading, min_depth=min_depth, select=selected, ignore=ignored, profile=profile)
     tell("done", steps, steps)
     return report
 
@@ -204,8 +203,7 @@ def fix_subject(
     progress: Progress | None = None,
 ) -> FixResult:
     """`fix` of a loaded target; writes the fixed model as a file where `output` says so."""
-    if norm != "batch":
-        raise ValueError(f'norm is {norm!r}; "batch" is the only one so far')
+    _require_known(norm)
     tell = progress or _silent
     tell("recording the model", 0, 4)
     model = subject.model
@@ -216,9 +214,10 @@ def fix_subject(
     has_weights = not any(parameter.is_meta for parameter in model.parameters())
     tell("probing", 1, 4)
     before = _probe(subject, seed, reading, over or None) if has_weights else None
+    over = reached(over, before)
     tell("rewriting", 2, 4)
     fixed: CapturedModule = capture_graph(model, subject.inputs)[0]
-    fixed = insert(fixed, plan) if plan else copy.deepcopy(fixed)
+    fixed = insert(fixed, plan) if plan else duplicate(fixed)
     after = before
     if plan and has_weights:
         tell("probing the fixed model", 3, 4)
@@ -246,17 +245,9 @@ def fix_subject(
     )
 
 
-def improved(before: GradientProfile | None, after: GradientProfile | None) -> bool | None:
-    """Whether a fix was worth it: the verdict has become healthy, or the change of the gradient norm has fallen by a
-    factor of 10 or more without another bad verdict taking the place of the old. None where nothing was measured."""
-    if before is None or after is None:
-        return None
-    if after.verdict == "healthy" and before.verdict != "healthy":
-        return True
-    if before.measured_decades is None or after.measured_decades is None:
-        return False
-    gained = abs(before.measured_decades) - abs(after.measured_decades)
-    return not math.isnan(gained) and gained >= 1.0 and after.verdict in ("healthy", before.verdict)
+def _require_known(norm: str) -> None:
+    if norm != "batch":
+        raise ValueError(f'norm is {norm!r}; "batch" is the only one so far')
 
 
 def _subject(
@@ -268,6 +259,8 @@ def _subject(
     seed: int,
 ) -> Subject:
     """A model that was handed over in Python, with its inputs."""
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise TypeError(f"model is the class {model.__name__} itself: pass an instance, as {model.__name__}()")
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}, not a torch.nn.Module")
     model = unwrapped(model, type(model).__name__)

@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 import torch
 from torch import fx
 
-from gradcheck_tool.ops import Kind, Operation, operands
+from gradcheck_tool.ops import Kind, Operation, bends, is_tensor
+
+if TYPE_CHECKING:
+    from gradcheck_tool.chains.dataflow import Flow
 
 
 class Tag(Enum):
@@ -36,11 +40,16 @@ class Form:
     tag: Tag
 
 
-_STATISTICS = frozenset({Tag.MEAN, Tag.SPREAD, Tag.INVERSE})
-_AVERAGES = frozenset({"mean", "sum", "nanmean", "nansum", "avg_pool1d", "avg_pool2d", "avg_pool3d", "AvgPool1d", "AvgPool2d"})
-_POWERS = frozenset({"square", "pow", "__pow__", "float_power", "abs", "absolute", "__abs__"})
+_AVERAGES = frozenset(
+    {"mean", "sum", "nanmean", "nansum", "avg_pool1d", "avg_pool2d", "avg_pool3d", "AvgPool1d", "AvgPool2d"}
+)
+_AVERAGES |= {"AvgPool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "sum_to_size", "trace"}
+_AVERAGES |= {"AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d"}
+_EXPONENTS = frozenset({"pow", "__pow__", "__ipow__", "float_power"})
+_POWERS = frozenset({"square", "abs", "absolute", "__abs__"}) | _EXPONENTS
 _FLIPS = frozenset({"rsqrt", "reciprocal"})
-_KEEPS = frozenset({"sqrt", "clamp", "clamp_min", "clamp_max", "clip", "abs", "square", "exp", "log"})
+_KEEPS = frozenset({"sqrt", "clamp", "clamp_min", "clamp_max", "clip", "exp", "log"})
+_PICKS = frozenset({"getitem", "select", "narrow", "index_select", "gather", "take", "masked_select"})
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,11 @@ class Forms:
     internal: frozenset[fx.Node]
 
 
-def find_norms(calls: Mapping[fx.Node, Operation], depends: Mapping[fx.Node, bool]) -> Forms:
-    """The forms of all `calls` (in the order of the graph); `depends` says which nodes depend on the input."""
+def find_norms(
+    calls: Mapping[fx.Node, Operation], depends: Mapping[fx.Node, bool], live: frozenset[fx.Node], flow: Flow
+) -> Forms:
+    """The forms of all `calls` (in the order of the graph); `depends` says which nodes depend on the input, and `live`
+    through which of them a gradient flows back to it: beside these, a running statistic is a constant."""
     forms: dict[fx.Node, Form] = {}
     norms: dict[fx.Node, HandWrittenNorm] = {}
 
@@ -72,43 +84,62 @@ def find_norms(calls: Mapping[fx.Node, Operation], depends: Mapping[fx.Node, boo
     for node, operation in calls.items():
         if not depends.get(node):
             continue
-        parts = [part for part in operands(node) if depends.get(part)]
+        parts = [source.node for source in flow.sources[node] if depends.get(source.node)]
+        if len(parts) == 2 and form_of(parts[0]).base is not form_of(parts[1]).base:
+            parts = [part for part in parts if part in live] or parts
+        form: Form | None = None
         if len(parts) == 1:
-            form = _of_one(form_of(parts[0]), operation, node)
+            form = _of_one(form_of(parts[0]), operation, node, parts[0])
         elif len(parts) == 2:
-            form = _of_two(node, operation, form_of(parts[0]), form_of(parts[1]))
-            if form is None and _divides(operation, form_of(parts[0]), form_of(parts[1])):
-                spread = parts[0] if form_of(parts[0]).tag is Tag.INVERSE else parts[1]
-                norms[node] = HandWrittenNorm(node, form_of(parts[0]).base, spread)
-        else:
-            form = None
+            first, second = form_of(parts[0]), form_of(parts[1])
+            form = _of_two(operation, first, second)
+            if form is None and _divides(operation, first, second):
+                spread = parts[0] if first.tag is Tag.INVERSE else parts[1]
+                norms[node] = HandWrittenNorm(node, first.base, spread)
         forms[node] = form or Form(node, Tag.VALUE)
-    return Forms(forms, norms, _internal(calls, forms, norms))
+    return Forms(forms, norms, _internal(calls, forms, norms, flow))
 
 
-def _of_one(form: Form, operation: Operation, node: fx.Node) -> Form | None:
+def _of_one(form: Form, operation: Operation, node: fx.Node, part: fx.Node) -> Form | None:
     """The form of an op on one tensor that depends on the input."""
     kind, name, tag = operation.kind, operation.name, form.tag
     if name == "getitem" and tag is Tag.SPREAD and _is_mean_of_var_mean(node):
         return Form(form.base, Tag.MEAN)
+    if kind in (Kind.ASSIGN, Kind.CUT) or (name == "copy" and tag is not Tag.VALUE):
+        return form
     if kind is Kind.STATISTIC and tag is Tag.VALUE:
         return Form(form.base, Tag.SPREAD)
     if kind is Kind.MIXING and name in _AVERAGES:
         averaged = {Tag.VALUE: Tag.MEAN, Tag.POWER: Tag.SPREAD}.get(tag, tag)
         return Form(form.base, averaged)
-    if kind is Kind.PASSING or kind is Kind.SUM:
-        return form
-    negative = name in ("pow", "__pow__", "float_power") and _is_negative(node.args[1])
+    if kind is Kind.PASSING:
+        picked = (
+            tag is Tag.VALUE
+            and name in _PICKS
+            and (not is_tensor(part) or node.meta.get("shape") != part.meta.get("shape"))
+        )
+        return None if picked and not _only_adds_dimensions(node) else form
+    negative = name in _EXPONENTS and _is_negative(node)
+    squares = name in ("mul", "__mul__", "multiply", "__imul__") and node.args[:2] == (part, part)
     if tag is Tag.VALUE:
-        if name in _POWERS and not negative or name in ("mul", "__mul__", "multiply") and len(node.args) == 2 and node.args[0] is node.args[1]:
+        if (name in _POWERS and not negative) or squares:
             return Form(form.base, Tag.POWER)
-        return form if kind is Kind.PRODUCT else None
-    if tag is Tag.POWER:
-        return form if kind is Kind.PRODUCT else None
-    if name in _FLIPS or negative:
+        return form if kind in (Kind.PRODUCT, Kind.SUM) and not bends(node, operation, part) else None
+    if name in _FLIPS or negative or (kind is Kind.PRODUCT and "div" in name and bends(node, operation, part)):
         flipped = {Tag.SPREAD: Tag.INVERSE, Tag.INVERSE: Tag.SPREAD}.get(tag)
         return Form(form.base, flipped) if flipped else None
-    return form if kind is Kind.PRODUCT or name in _KEEPS or name in _POWERS else None
+    if tag is Tag.POWER:
+        return form if kind in (Kind.PRODUCT, Kind.SUM) else None
+    return form if kind in (Kind.PRODUCT, Kind.SUM) or name in _KEEPS or name in _POWERS else None
+
+
+def _only_adds_dimensions(node: fx.Node) -> bool:
+    """`x[:, None]`, `x[...]`: all of x is still there."""
+    index = node.args[1] if len(node.args) > 1 else None
+    parts = index if isinstance(index, tuple) else (index,)
+    return node.meta.get("shape") is not None and all(
+        part is None or part is Ellipsis or part == slice(None) for part in parts
+    )
 
 
 def _is_mean_of_var_mean(node: fx.Node) -> bool:
@@ -116,11 +147,12 @@ def _is_mean_of_var_mean(node: fx.Node) -> bool:
     return isinstance(source, fx.Node) and index == 1 and source.target in (torch.var_mean, torch.std_mean)
 
 
-def _is_negative(exponent: object) -> bool:
+def _is_negative(node: fx.Node) -> bool:
+    exponent = node.args[1] if len(node.args) > 1 else node.kwargs.get("exponent")
     return isinstance(exponent, (int, float)) and exponent < 0
 
 
-def _of_two(node: fx.Node, operation: Operation, first: Form, second: Form) -> Form | None:
+def _of_two(operation: Operation, first: Form, second: Form) -> Form | None:
     """The form of an op on two tensors that depend on the input; None where it is no form of one base."""
     if first.base is not second.base:
         return None
@@ -144,22 +176,24 @@ def _divides(operation: Operation, first: Form, second: Form) -> bool:
         return False
     if "mul" in operation.name:
         return {first.tag, second.tag} == {Tag.VALUE, Tag.INVERSE}
-    return (first.tag, second.tag) == (Tag.VALUE, Tag.SPREAD)
+    return "div" in operation.name and (first.tag, second.tag) == (Tag.VALUE, Tag.SPREAD)
 
 
 def _internal(
-    calls: Mapping[fx.Node, Operation], forms: Mapping[fx.Node, Form], norms: Mapping[fx.Node, HandWrittenNorm]
+    calls: Mapping[fx.Node, Operation],
+    forms: Mapping[fx.Node, Form],
+    norms: Mapping[fx.Node, HandWrittenNorm],
+    flow: Flow,
 ) -> frozenset[fx.Node]:
     """The nonlinear nodes, such as the square in a variance, that are no activations: a spread that some normalization
     divides by is made of them. (Running statistics may be made of them too.)"""
-    serves: set[fx.Node] = set()
     internal: set[fx.Node] = set()
     spreads = {norm.spread for norm in norms.values()}
     for node in reversed(list(calls)):
         form = forms.get(node)
         if form is None:
             continue
-        if node in spreads or (form.tag is not Tag.VALUE and any(user in serves for user in node.users)):
-            serves.add(node)
+        serves = form.tag is not Tag.VALUE and any(user in internal for user in flow.users[node])
+        if node in spreads or serves:
             internal.add(node)
     return frozenset(internal)

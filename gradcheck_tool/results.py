@@ -198,7 +198,8 @@ class _Printable:
     def __str__(self) -> str:
         from gradcheck_tool.report import render
 
-        return render(self, "text")
+        result: Any = self  # one of the subclasses below
+        return render(result, "text")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ Where = tuple[CodeType, int]
 """A point in running code: the code object and the offset of the instruction. Cheap to keep, located when asked for."""
 
 _OWN = str(Path(__file__).parent) + os.sep
-_LIBRARIES = tuple(sorted({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}))
+_SCHEMES = ("stdlib", "platstdlib", "purelib", "platlib")
+_LIBRARIES = tuple(sorted({sysconfig.get_paths()[name] + os.sep for name in _SCHEMES}))
 
 
 @cache
@@ -38,7 +39,7 @@ def _torch_folder() -> str:
 
 @cache
 def rank(filename: str) -> int:
-    """0: the user's own file. 1: an installed library's. 2: torch, gradtool or generated code, which nobody wants to see."""
+    """0: the user's own file. 1: an installed library's. 2: torch's, gradtool's or generated code's, never shown."""
     if filename.startswith((_torch_folder(), _OWN, "<")):
         return 2
     return 1 if filename.startswith(_LIBRARIES) else 0

@@ -7,45 +7,50 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
+Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any] | tuple[Any, ...]
 
 
-def _is_container(value: Any) -> bool:
-    return isinstance(value, (dict, list, set, deque))
+def _container_of(value: Any) -> Container | None:
+    """What can be walked in the value of an attribute: a built-in container, or a module that is kept in one."""
+    if isinstance(value, (dict, list, set, deque, tuple)):
+        return value
+    return value.__dict__ if isinstance(value, nn.Module) else None
 
 
 def _containers(model: nn.Module) -> list[Container]:
-    """The `__dict__` of every module of `model` and every built-in container reachable from them."""
+    """The `__dict__` of every module of `model` and every built-in container reachable from them, with those of modules
+    that stand in plain lists, which torch does not know of."""
     found: list[Container] = [module.__dict__ for module in model.modules()]
     seen = {id(container) for container in found}
     for container in found:  # grows while it is walked
-        values = container.values() if isinstance(container, dict) else container
-        for value in values:
-            if _is_container(value) and id(value) not in seen:
-                seen.add(id(value))
-                found.append(value)
+        for value in container.values() if isinstance(container, dict) else container:
+            inner = _container_of(value)
+            if inner is not None and id(inner) not in seen:
+                seen.add(id(inner))
+                found.append(inner)
     return found
 
 
 def _entries(container: Container) -> list[tuple[Any, Any]]:
-    """The (key, value) pairs of a dict or list, by which a value can be replaced; a set or deque has none."""
+    """The (key, value) pairs of a dict or list, by which a value can be replaced; others have none."""
     if isinstance(container, dict):
         return list(container.items())
     return list(enumerate(container)) if isinstance(container, list) else []
 
 
 def _refill(container: Container, items: Any) -> None:
-    if not container and not items:
+    if isinstance(container, tuple) or (not container and not items):
         return
     container.clear()
     if isinstance(container, (dict, set)):
@@ -56,35 +61,49 @@ def _refill(container: Container, items: Any) -> None:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A tensor, the storage that it had, a copy of its data where the data may change, and its gradient likewise."""
+    """A tensor and all that a forward pass can change of it: the storage that it had, a copy of its data where the
+    data may change, its gradient likewise, its version (an autograd graph that the user holds compares it), its hooks
+    and attributes."""
 
     tensor: Tensor
     data: Tensor
     copy: Tensor | None
+    version: int | None
     requires_grad: bool
     grad: Tensor | None
     grad_copy: Tensor | None
+    grad_version: int | None
+    hooks: dict[int, Any] | None
+    attributes: dict[str, Any]
 
     @classmethod
     def of(cls, tensor: Tensor, with_data: bool) -> _Kept:
         with_data = with_data and tensor.device.type != "meta" and tensor.layout == torch.strided
         grad = tensor.grad if tensor.is_leaf else None
         data = tensor.detach()
+        hooks = tensor._backward_hooks
         return cls(
             tensor,
             data,
             data.clone(memory_format=torch.preserve_format) if with_data else None,
+            _version(tensor),
             tensor.requires_grad,
             grad,
             grad.detach().clone() if with_data and grad is not None else None,
+            None if grad is None else _version(grad),
+            None if hooks is None else hooks.copy(),
+            tensor.__dict__.copy(),
         )
 
     def restore(self) -> None:
         tensor = self.tensor
         if self.copy is not None:
             self.data.copy_(self.copy)
-            if tensor.data_ptr() != self.data.data_ptr() or tensor.shape != self.data.shape:
+            if _layout(tensor) != _layout(self.data):
                 tensor.data = self.data
+            _set_version(tensor, self.version)
+        if tensor.__dict__ != self.attributes:
+            _refill(tensor.__dict__, self.attributes)
         if not tensor.is_leaf:
             return
         if tensor.requires_grad != self.requires_grad:
@@ -93,23 +112,50 @@ class _Kept:
             tensor.grad = self.grad
         if self.grad is not None and self.grad_copy is not None:
             self.grad.copy_(self.grad_copy)
+            _set_version(self.grad, self.grad_version)
+        if tensor._backward_hooks and tensor._backward_hooks != self.hooks:
+            _refill(tensor._backward_hooks, self.hooks or {})
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+def _set_version(tensor: Tensor, version: int | None) -> None:
+    if version is not None and tensor._version != version:
+        torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
+
+
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _generator(value: Any) -> tuple[Callable[[Any], Any], Any] | None:
+    """(how to put a state back, the state) of a generator of random numbers; None for anything else."""
+    if isinstance(value, random.Random):
+        return value.setstate, value.getstate()
+    if isinstance(value, torch.Generator):
+        return value.set_state, value.get_state()
+    if isinstance(value, np.random.RandomState):
+        return value.set_state, value.get_state()
+    if isinstance(value, np.random.Generator):
+        return partial(setattr, value.bit_generator, "state"), value.bit_generator.state
+    return None
 
 
 @contextmanager
 def random_states() -> Iterator[None]:
     """Puts back the random states of torch (CPU and, once started, CUDA), numpy and Python."""
-    numpy = sys.modules.get("numpy")
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     torch_state, python_state = torch.get_rng_state(), random.getstate()
-    numpy_state = numpy.random.get_state() if numpy else None
+    numpy_state = np.random.get_state()
     cuda_states = torch.cuda.get_rng_state_all() if cuda else []
     try:
         yield
     finally:
         torch.set_rng_state(torch_state)
         random.setstate(python_state)
-        if numpy:
-            numpy.random.set_state(numpy_state)
+        np.random.set_state(numpy_state)
         if cuda:
             torch.cuda.set_rng_state_all(cuda_states)
 
@@ -126,7 +172,8 @@ def preserved(model: nn.Module, values: bool = False) -> Iterator[None]:
     """
     registered = {id(tensor) for tensor in model.parameters()} | {id(tensor) for tensor in model.buffers()}
     containers = _containers(model)
-    copies = [(container, container.copy() if container else None) for container in containers]
+    changeable = [container for container in containers if not isinstance(container, tuple)]
+    copies = [(container, container.copy() if container else None) for container in changeable]
     tensors: dict[int, _Kept] = {}
     generators: dict[int, tuple[Any, Any]] = {}
     for container in containers:
@@ -134,10 +181,8 @@ def preserved(model: nn.Module, values: bool = False) -> Iterator[None]:
             if isinstance(value, Tensor):
                 if id(value) not in tensors:
                     tensors[id(value)] = _Kept.of(value, values or id(value) not in registered)
-            elif isinstance(value, random.Random):
-                generators[id(value)] = (value.setstate, value.getstate())
-            elif isinstance(value, torch.Generator):
-                generators[id(value)] = (value.set_state, value.get_state())
+            elif (generator := _generator(value)) is not None:
+                generators[id(value)] = generator
     with random_states():
         try:
             yield

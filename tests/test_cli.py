@@ -17,11 +17,13 @@ from click.testing import CliRunner, Result
 
 import gradcheck_tool
 from gradcheck_tool.cli import gradtool
+from gradcheck_tool.cli.progress import PATIENCE, Progress
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.files import require_writable, write_whole
-from gradcheck_tool.cli.progress import PATIENCE, Progress
+from gradcheck_tool.verdict import EXPLANATION
 
 COMMANDS = ("audit", "probe", "fix", "explain")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads wait for each other on a busy machine
 
 
 def invoke(*arguments: str | Path) -> Result:
@@ -31,7 +33,7 @@ def invoke(*arguments: str | Path) -> Result:
 def python(code: str, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter."""
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=cwd)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=ENVIRONMENT)
 
 
 def run(*arguments: str | Path, cwd: Path, **streams: Any) -> subprocess.CompletedProcess[str]:
@@ -39,7 +41,7 @@ def run(*arguments: str | Path, cwd: Path, **streams: Any) -> subprocess.Complet
     command = [sys.executable, "-m", "gradcheck_tool", *map(str, arguments)]
     if not streams:
         streams = {"capture_output": True}
-    return subprocess.run(command, text=True, timeout=120, check=False, cwd=cwd, **streams)
+    return subprocess.run(command, text=True, timeout=120, check=False, cwd=cwd, env=ENVIRONMENT, **streams)
 
 
 def assert_one_line(result: Result | subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -83,6 +85,7 @@ def test_python_dash_m_calls_itself_gradtool(tmp_path: Path) -> None:
         pytest.param(["--version"], id="the version"),
         pytest.param(["explain"], id="the list of rules"),
         pytest.param(["explain", "GT001"], id="the explanation of a rule"),
+        pytest.param(["explain", "verdicts"], id="the explanation of the verdicts"),
     ],
 )
 def test_torch_and_networkx_are_not_imported_for(arguments: list[str]) -> None:
@@ -171,6 +174,15 @@ def test_explain_lists_every_rule_on_a_line() -> None:
 @pytest.mark.parametrize("rule", ["GT001", "unnormalized-chain"])
 def test_explain_takes_a_code_or_a_name(rule: str) -> None:
     assert invoke("explain", rule).stdout.startswith("GT001 unnormalized-chain\n\n")
+
+
+def test_explain_names_the_topic_of_the_verdicts() -> None:
+    assert any(line.startswith("verdicts  ") for line in invoke("explain").stdout.splitlines())
+
+
+@pytest.mark.parametrize("topic", ["verdicts", "verdict", "vanishing", "no-gradient", "Healthy"])
+def test_explain_takes_the_verdicts_or_one_of_them(topic: str) -> None:
+    assert invoke("explain", topic).stdout == EXPLANATION
 
 
 # what goes wrong becomes one line

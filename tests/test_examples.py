@@ -6,10 +6,10 @@ What gradtool says about them is tested elsewhere.
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
+import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +38,15 @@ SCRIPTS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Nets this small gain nothing by a second thread, and on a busy machine two wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """Imports an example afresh, as a script beside it would; the modules are forgotten after the test."""
@@ -49,17 +58,39 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     return importlib.import_module
 
 
-def run(script: str, *options: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The script in a process of its own, its output not a terminal."""
-    return subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{script}.py"), *options],
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+@dataclass(frozen=True)
+class Done:
+    """How a script ended and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(
+    load: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> Callable[..., Done]:
+    """Runs an example as `python FILE` does, its output not a terminal, in this process: torch is imported already."""
+
+    def run_script(script: str, *options: str) -> Done:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *options])
+        code: str | int | None = 0
+        with torch.random.fork_rng():
+            try:
+                runpy.run_path(str(EXAMPLES / f"{script}.py"), run_name="__main__")
+            except SystemExit as leaving:
+                code = leaving.code
+        printed = capsys.readouterr()
+        if isinstance(code, str):  # what the interpreter does with sys.exit("words")
+            return Done(1, printed.out, f"{printed.err}{code}\n")
+        return Done(code or 0, printed.out, printed.err)
+
+    return run_script
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
@@ -113,31 +144,33 @@ def test_some_examples_leave_their_inputs_to_be_inferred(name: str, load: Callab
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_scripts_train_and_report_their_test_accuracy(script: str, tmp_path: Path) -> None:
-    done = run(script, "--epochs", "1", cwd=tmp_path)
+def test_scripts_train_and_report_their_test_accuracy(script: str, run: Callable[..., Done], tmp_path: Path) -> None:
+    done = run(script, "--epochs", "1")
     assert (done.returncode, done.stderr) == (0, "")
     assert "epoch   1  loss" in done.stdout
     assert "test accuracy" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pretraining_check_refuses_to_train_the_bad_net(tmp_path: Path) -> None:
-    done = run("pretraining_check", "--epochs", "1", cwd=tmp_path)
+def test_pretraining_check_refuses_to_train_the_bad_net(run: Callable[..., Done]) -> None:
+    done = run("pretraining_check", "--epochs", "1")
     assert done.returncode == 1
     assert "GT001" in done.stdout
     assert "epoch" not in done.stdout
     assert done.stderr.startswith("Training not started.")
 
 
-def test_pretraining_check_trains_the_fixed_net(tmp_path: Path) -> None:
-    done = run("pretraining_check", "--fixed", "--epochs", "1", cwd=tmp_path)
+def test_pretraining_check_trains_the_fixed_net(run: Callable[..., Done]) -> None:
+    done = run("pretraining_check", "--fixed", "--epochs", "1")
     assert (done.returncode, done.stderr) == (0, "")
     assert "test accuracy" in done.stdout
 
 
 @pytest.mark.parametrize("model", ["deep-sigmoid", "plain-conv"])
-def test_train_digits_prints_both_nets_side_by_side_and_no_progress_bar_into_a_pipe(model: str, tmp_path: Path) -> None:
-    done = run("train_digits", "--quick", "--model", model, cwd=tmp_path)
+def test_train_digits_prints_both_nets_side_by_side_and_no_progress_bar_into_a_pipe(
+    model: str, run: Callable[..., Done]
+) -> None:
+    done = run("train_digits", "--quick", "--model", model)
     assert (done.returncode, done.stderr) == (0, "")
     for heading in (
         "Validation accuracy by learning rate",

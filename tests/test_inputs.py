@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradcheck_tool.errors import GradtoolError
-from gradcheck_tool.inputs.infer import infer
 from gradcheck_tool.inputs import (
     Inputs,
     batch_size,
@@ -27,6 +26,7 @@ from gradcheck_tool.inputs import (
     from_specs,
     resized,
 )
+from gradcheck_tool.inputs.infer import infer
 from gradcheck_tool.target import load_subject
 
 Pair = namedtuple("Pair", ["left", "right"])

@@ -83,7 +83,7 @@ VANISHING = profile(
     20,
     0.46,
     "vanishing",
-    reasons=("the gradient norm falls below 1e-3 of the last block's, from fc20 back to fc11",),
+    reasons=("from fc20 back to fc1 the gradient norm shrinks 2,552,701-fold",),
     measured_decades=-6.407,
 )
 EXPLODING = profile(4, 9.0, "exploding", reasons=("the gradient norm grows over 70-fold",), measured_decades=2.86)
@@ -196,7 +196,7 @@ def test_text_is_as_in_the_golden_file(name: str, verbosity: str) -> None:
 
 
 def test_every_golden_file_belongs_to_a_case() -> None:
-    assert {file.name for file in GOLDEN.iterdir()} == {f"{name}.{verbosity}.txt" for name, verbosity in CASES}
+    assert {file.name for file in GOLDEN.glob("*.txt")} == {f"{name}.{verbosity}.txt" for name, verbosity in CASES}
 
 
 @pytest.mark.parametrize("name", RESULTS)

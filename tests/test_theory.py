@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gradcheck_tool.theory import ConvGeometry, Scale, Stage, Weights, predict, weights_of
 from gradcheck_tool.theory.activations import ACTIVATION_NAMES, activation_named, activation_of, find_kinks
 from gradcheck_tool.theory.gaussian import Activation, log_moments, second_moments, value_and_slope
 from gradcheck_tool.theory.spatial import gather, grid_of, spread, taps
-from gradcheck_tool.theory import ConvGeometry, Scale, Stage, Weights, predict, weights_of
 from gradcheck_tool.theory.weight_statistics import objection
 
 CONSTANTS: dict[str, tuple[float, ...]] = {

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gradcheck_tool.border.blame import blamed
+from gradcheck_tool.border.timelimit import OutOfTime, time_limit
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.sources import display_path, rank
-from gradcheck_tool.border.timelimit import OutOfTime, time_limit
 
 GUARD = 'put what trains, parses arguments or exits under `if __name__ == "__main__":`'
 _LONGER = "or give it longer with --timeout SECONDS"

@@ -6,6 +6,7 @@ recordings a module that takes any batch size and follows training and evaluatio
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,14 +16,21 @@ import torch
 from torch import Tensor, fx, nn
 
 from gradcheck_tool.border.blame import blamed
-from gradcheck_tool.capturing.generalize import Different, with_both_modes, with_free_batch
+from gradcheck_tool.capturing.generalize import (
+    Different,
+    Undecided,
+    compare_constants,
+    with_both_modes,
+    with_free_batch,
+)
+from gradcheck_tool.capturing.guards import guard_arguments, guard_batch
 from gradcheck_tool.capturing.module import CapturedModule
 from gradcheck_tool.capturing.recorder import Observer, Recording, Steering, is_leaf, record
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs, batch_size, describe
 from gradcheck_tool.sources import locate
 from gradcheck_tool.state import on_meta, preserved, training_mode
-from gradcheck_tool.structures import map_tensors
+from gradcheck_tool.structures import map_tensors, tensors_in
 
 __all__ = ["CapturedModule", "Observer", "Recording", "Steering", "capture", "is_leaf", "observe", "observe_on_meta"]
 
@@ -38,7 +46,7 @@ def observe(model: nn.Module, inputs: Inputs) -> Recording:
     """
     try:
         return _observe_on_meta(model, inputs)
-    except Exception as error:  # noqa: BLE001  the border to the user's code: the real pass tells whose fault it was
+    except Exception as error:
         if any(tensor.device.type == "meta" for tensor in model.parameters()):
             raise forward_error(error, model, inputs) from error
     return _observe_for_real(model, inputs)
@@ -55,7 +63,7 @@ def _observe_for_real(model: nn.Module, inputs: Inputs) -> Recording:
     try:
         with preserved(model, values=True):
             return record(model, args, kwargs)[0]
-    except Exception as error:  # noqa: BLE001  the border to the user's code
+    except Exception as error:
         raise forward_error(error, model, inputs) from error
 
 
@@ -103,20 +111,34 @@ def _with_batch(inputs: Inputs, batch: int, other: int) -> Inputs:
     return replace(inputs, args=args, kwargs=kwargs)
 
 
+def _first_dimension(inputs: Inputs) -> int | None:
+    """The size of the batch, or where the tensors do not agree on one, of the first of them."""
+    tensors = tensors_in((inputs.args, dict(inputs.kwargs)))
+    return batch_size(inputs) or next((tensor.shape[0] for tensor in tensors if tensor.dim()), None)
+
+
 def _graph_of_mode(model: nn.Module, inputs: Inputs, training: bool) -> tuple[Recording, list[Steering]]:
-    """A recording of one mode whose graph takes any batch size, where the model allows it."""
-    batch = batch_size(inputs)
+    """A recording of one mode whose graph takes any batch size, where the model allows it, and one only elsewhere."""
+    batch = _first_dimension(inputs)
     with _mode(model, training):
-        if batch is None:
+        if not batch:
             return observe(model, inputs), []
         size = max(batch, 2)  # a batch of one takes other ways: squeeze(), broadcasting
-        first = observe(model, _with_batch(inputs, batch, size))
         try:
+            first = observe(model, _with_batch(inputs, batch, size))
             second = observe(model, _with_batch(inputs, batch, 2 * size))
-            with_free_batch(first.graph, second.graph, size, 2 * size)
+            compare_constants(first.constants, second.constants)
+            others = {2 * size: second.graph}
+            try:
+                with_free_batch(first.graph, size, others)
+            except Undecided:
+                others[2 * size + 1] = observe(model, _with_batch(inputs, batch, 2 * size + 1)).graph
+                with_free_batch(first.graph, size, others)
         except (Different, GradtoolError) as error:
-            reason = f"the graph holds for batch size {size} only, the model does otherwise at {2 * size}: {error}"
-            return first, [Steering(reason, None)]
+            only = observe(model, inputs)
+            guard_batch(only.graph, batch)
+            reason = f"the graph holds for batch size {batch} only, the model does otherwise at another: {error}"
+            return only, [Steering(reason, None)]
     return first, []
 
 
@@ -127,13 +149,18 @@ def capture(model: nn.Module, inputs: Inputs) -> tuple[CapturedModule, tuple[Ste
     Returns it with the places where a value, a drawn number or the batch size steered the model.
 
     Raises:
-        GradtoolError: the model's forward raises on these inputs.
+        GradtoolError: the model's forward raises on these inputs, or computes something out of the recorder's sight.
     """
     training, notes = _graph_of_mode(model, inputs, True)
     evaluation, eval_notes = _graph_of_mode(model, inputs, False)
+    given = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs).arguments
+    for graph in (training.graph, evaluation.graph):
+        _refuse_opaque(graph)
+        guard_arguments(graph, model.forward, given)
     constants = dict(training.constants)
     eval_graph: fx.Graph | None = None
     try:
+        compare_constants(constants, evaluation.constants)
         with_both_modes(training.graph, evaluation.graph)
     except Different:
         eval_graph = evaluation.graph
@@ -142,6 +169,19 @@ def capture(model: nn.Module, inputs: Inputs) -> tuple[CapturedModule, tuple[Ste
         _settle(graph)
     steered = dict.fromkeys((*training.steered, *notes, *evaluation.steered, *eval_notes))
     return CapturedModule(model, training.graph, eval_graph, constants).checked(), tuple(steered)
+
+
+def _refuse_opaque(graph: fx.Graph) -> None:
+    """A tensor that was computed out of sight would be a constant of the graph: wrong for any other input."""
+    for node in graph.nodes:
+        if "opaque" in node.meta:
+            place = locate(node.meta.get("where"))
+            raise GradtoolError(
+                f"the model cannot be captured: {node.meta['opaque']}",
+                file=place.file if place else None,
+                line=place.line if place else None,
+                hint="wrap it in a torch.autograd.Function, or compute it with torch's plain operations",
+            )
 
 
 def _renamed_constants(recording: Recording, taken: dict[str, Any]) -> dict[str, Any]:

@@ -1,70 +1,102 @@
-"""One graph out of several recordings: at two batch sizes, so that it takes any, and in both modes.
+"""One graph out of several recordings: at two or three batch sizes, so that it takes any, and in both modes.
 
-Two recordings are held against each other, node by node. An integer that differs between batch sizes b and b' becomes
-an expression in the batch size of the input; a value that differs between the modes follows the module's `training`.
+The recordings are held against each other, node by node. A number that differs between batch sizes becomes a formula in
+the batch size of the input; a value that differs between the modes follows the module's `training`.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from fractions import Fraction
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import fx
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from gradcheck_tool.capturing.formulas import fit
 
 
 class Different(Exception):
     """Two recordings differ in more than values: there is no one graph for both."""
 
 
-Merge = Callable[[Any, Any], Any]
+class Undecided(Different):
+    """Several formulas go through the numbers at two batch sizes: a recording at a third one tells which."""
 
 
-def _merged(mine: Any, other: Any, twins: dict[fx.Node, fx.Node], merge: Merge) -> Any:
-    """`mine`, an argument of a node, with `merge(mine, other)` in the place of each value that differs in `other`."""
-    if isinstance(mine, fx.Node) and isinstance(other, fx.Node):
-        if twins.get(other) is not mine:
-            raise Different(f"{mine.name} is used where {other.name} was")
+Merge = Callable[[Any, tuple[Any, ...]], Any]
+Twins = Sequence[Mapping[fx.Node, fx.Node]]
+
+
+def _merged(mine: Any, others: tuple[Any, ...], twins: Twins, merge: Merge) -> Any:
+    """`mine`, an argument of a node, with `merge(mine, others)` in the place of each value that is not the same in all
+    of `others`, the same argument in the other graphs."""
+    if isinstance(mine, fx.Node) and all(isinstance(other, fx.Node) for other in others):
+        for other, twin in zip(others, twins, strict=True):
+            if twin.get(other) is not mine:
+                raise Different(f"{mine.name} is used where {other.name} was")
         return mine
-    if type(mine) is not type(other):
-        return merge(mine, other)
+    if any(type(mine) is not type(other) for other in others):
+        return merge(mine, others)
     if isinstance(mine, (tuple, list)):
-        if len(mine) != len(other):
+        if any(len(mine) != len(other) for other in others):
             raise Different("a list of another length")
-        parts = [_merged(a, b, twins, merge) for a, b in zip(mine, other, strict=True)]
+        parts = [_merged(part, rest, twins, merge) for part, rest in _together(mine, others)]
         return type(mine)(*parts) if hasattr(mine, "_fields") else type(mine)(parts)
     if isinstance(mine, dict):
-        if mine.keys() != other.keys():
+        if any(mine.keys() != other.keys() for other in others):
             raise Different("other keyword arguments")
-        return {key: _merged(value, other[key], twins, merge) for key, value in mine.items()}
+        return {key: _merged(part, tuple(o[key] for o in others), twins, merge) for key, part in mine.items()}
     if isinstance(mine, slice):
-        ends = ((mine.start, other.start), (mine.stop, other.stop), (mine.step, other.step))
-        return slice(*(_merged(a, b, twins, merge) for a, b in ends))
-    return mine if mine == other or (mine != mine and other != other) else merge(mine, other)
+        ends, *rest = [(one.start, one.stop, one.step) for one in (mine, *others)]
+        return slice(*(_merged(end, other_ends, twins, merge) for end, other_ends in _together(ends, rest)))
+    same = all(mine == other or (mine != mine and other != other) for other in others)
+    return mine if same else merge(mine, others)
 
 
-def _merge_graphs(graph: fx.Graph, other: fx.Graph, merge: Merge) -> None:
-    """Edits `graph` in place to hold for `other` too. Raises Different, with `graph` untouched, where it cannot."""
-    mine, others = list(graph.nodes), list(other.nodes)
-    if len(mine) != len(others):
-        raise Different(f"{len(mine)} nodes and {len(others)}")
+def _together(mine: Sequence[Any], others: Sequence[Sequence[Any]]) -> list[tuple[Any, tuple[Any, ...]]]:
+    """Each part of `mine` with the parts of `others` at the same place."""
+    return [(part, tuple(other[index] for other in others)) for index, part in enumerate(mine)]
+
+
+def _twins(graph: fx.Graph, other: fx.Graph) -> dict[fx.Node, fx.Node]:
+    """The node of `graph` for each node of `other`."""
+    if len(graph.nodes) != len(other.nodes):
+        raise Different(f"{len(graph.nodes)} nodes and {len(other.nodes)}")
     twins: dict[fx.Node, fx.Node] = {}
-    for a, b in zip(mine, others, strict=True):
+    for a, b in zip(graph.nodes, other.nodes, strict=True):
         if a.op != b.op or (a.target != b.target and not (a.op == "get_attr" and str(a.target).startswith("_tensor_"))):
             raise Different(f"{a.name} ({a.target}) where {b.name} ({b.target}) was")
         twins[b] = a
+    return twins
+
+
+def compare_constants(constants: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+    """Raises Different where data that two graphs hold as constants is not the same."""
+    for name in constants.keys() & others.keys():
+        mine, other = constants[name], others[name]
+        equal: Any = torch.equal if isinstance(mine, Tensor) else np.array_equal
+        if isinstance(mine, (Tensor, np.ndarray)) and (type(mine) is not type(other) or not equal(mine, other)):
+            raise Different("data that was computed out of sight")
+
+
+def _merge_graphs(graph: fx.Graph, others: Sequence[fx.Graph], merge: Merge) -> None:
+    """Edits `graph` in place to hold for `others` too. Raises Different, with `graph` untouched, where it cannot."""
+    twins = [_twins(graph, other) for other in others]
     changes = []
-    for a, b in zip(mine, others, strict=True):
-        both = _merged((a.args, a.kwargs), (b.args, b.kwargs), twins, merge)
-        if both != (a.args, a.kwargs):
-            changes.append((a, both))
+    for node, *rest in zip(list(graph.nodes), *(list(other.nodes) for other in others), strict=True):
+        arguments = node.args, node.kwargs
+        both = _merged(arguments, tuple((other.args, other.kwargs) for other in rest), twins, merge)
+        if both != arguments:
+            changes.append((node, both))
     for node, (args, kwargs) in changes:
         node.args, node.kwargs = args, kwargs
 
 
 def first_user_node(graph: fx.Graph) -> fx.Node:
     """The node before which all placeholders, and what takes them apart, are done."""
+    node: fx.Node
     for node in graph.nodes:
         is_input = node.op == "placeholder" or (node.target in (operator.getitem, getattr) and "where" not in node.meta)
         if not is_input:
@@ -72,43 +104,40 @@ def first_user_node(graph: fx.Graph) -> fx.Node:
     raise AssertionError("a graph ends in its output node")
 
 
-def with_free_batch(graph: fx.Graph, other: fx.Graph, batch: int, other_batch: int) -> None:
-    """Edits `graph`, recorded at `batch`, so that it takes any batch size; `other` was recorded at `other_batch`.
-
-    An integer v at `batch` and v' at `other_batch` becomes the line through the two, ⌊p·B / q⌋ + c.
+def with_free_batch(graph: fx.Graph, batch: int, others: Mapping[int, fx.Graph]) -> None:
+    """Edits `graph`, recorded at `batch`, so that it takes any batch size; `others` were recorded at other sizes.
 
     Raises:
-        Different: the model does other things at the other batch size, or depends on it in another way.
+        Undecided: a third recording is needed to tell how the graph depends on the batch size.
+        Different: the model does other things at the other batch sizes, or depends on them in no known way.
     """
     source = next((n for n in graph.nodes if n.meta.get("shape", ())[:1] == (batch,) and n.op != "get_attr"), None)
     start = first_user_node(graph)
     made: dict[Any, fx.Node] = {}
+    batches = (batch, *others)
 
-    def expression(key: Any, target: Any, *args: Any) -> fx.Node:
+    def step(key: Any, target: Any, *args: Any) -> fx.Node:
         if key not in made:
-            op = "call_method" if isinstance(target, str) else "call_function"
             with graph.inserting_before(start):
-                made[key] = graph.create_node(op, target, args)
+                made[key] = graph.create_node("call_method" if key == () else "call_function", target, args)
         return made[key]
 
-    def merge(mine: Any, theirs: Any) -> Any:
-        if source is None or type(mine) is not int or type(theirs) is not int:
-            raise Different(f"{mine!r} at batch size {batch}, {theirs!r} at {other_batch}")
-        slope = Fraction(theirs - mine, other_batch - batch)
-        offset = mine - slope * batch
-        if slope <= 0 or offset.denominator != 1:
-            raise Different(f"{mine} at batch size {batch}, {theirs} at {other_batch}")
-        value: fx.Node = expression("size", "size", source, 0)
-        if slope.numerator != 1:
-            value = expression(("mul", slope.numerator), operator.mul, value, slope.numerator)
-        if slope.denominator != 1:
-            value = expression(("div", slope), operator.floordiv, value, slope.denominator)
-        if offset:
-            value = expression(("add", slope, offset), operator.add, value, int(offset))
+    def merge(mine: Any, rest: tuple[Any, ...]) -> Any:
+        values = (mine, *rest)
+        formula = fit(values, batches) if source is not None else None
+        if formula is None or source is None:
+            raise Different(
+                ", ".join(f"{value!r} at batch size {size}" for value, size in zip(values, batches, strict=True))
+            )
+        if not formula.certain and len(batches) == 2:
+            raise Undecided("a recording at a third batch size is needed")
+        value = step((), "size", source, 0)
+        for count, (function, constants) in enumerate(formula.steps, start=1):
+            value = step(formula.steps[:count], function, value, *constants)
         return value
 
     try:
-        _merge_graphs(graph, other, merge)
+        _merge_graphs(graph, list(others.values()), merge)
     except Different:
         for node in reversed(made.values()):
             graph.erase_node(node)
@@ -130,7 +159,8 @@ def with_both_modes(graph: fx.Graph, eval_graph: fx.Graph) -> None:
     mode: list[fx.Node] = []
     made: list[fx.Node] = []
 
-    def merge(mine: Any, theirs: Any) -> Any:
+    def merge(mine: Any, others: tuple[Any, ...]) -> Any:
+        (theirs,) = others
         if isinstance(mine, fx.Node) or isinstance(theirs, fx.Node):
             raise Different("an argument that is computed in one mode only")
         with graph.inserting_before(start):
@@ -142,7 +172,7 @@ def with_both_modes(graph: fx.Graph, eval_graph: fx.Graph) -> None:
         return made[-1]
 
     try:
-        _merge_graphs(graph, eval_graph, merge)
+        _merge_graphs(graph, [eval_graph], merge)
     except Different:
         for node in [*reversed(made), *mode]:
             graph.erase_node(node)

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.fx.graph import PythonCode
 from torch.fx.graph_module import _forward_from_src
+
+from gradcheck_tool.capturing.codegen import AnyNameCodeGen
 
 
 class CapturedModule(fx.GraphModule):
@@ -47,12 +51,29 @@ class CapturedModule(fx.GraphModule):
                 self.__dict__[name] = value
         self._own_constants = tuple(constants or ())
         self._eval_graph = eval_graph
+        for one in (graph, *([eval_graph] if eval_graph else [])):
+            one.set_codegen(AnyNameCodeGen())
         self.graph = graph
+
+    @property
+    def itself(self) -> CapturedModule:
+        """This module, for nodes that bind its attributes."""
+        return self
 
     @property
     def graphs(self) -> tuple[fx.Graph, ...]:
         """The graph of training mode and, where the structure differs, that of evaluation mode."""
-        return (self.graph,) if self._eval_graph is None else (self.graph, self._eval_graph)
+        return (self._graph,) if self._eval_graph is None else (self._graph, self._eval_graph)
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of the mode that the module is in: torch.export and interpreters run it, not `forward`."""
+        eval_graph: fx.Graph | None = self.__dict__.get("_eval_graph")
+        return self._graph if self.training or eval_graph is None else eval_graph
+
+    @graph.setter
+    def graph(self, graph: fx.Graph) -> None:
+        fx.GraphModule.graph.__set__(self, graph)  # type: ignore[attr-defined]
 
     def recompile(self) -> PythonCode:
         """Compiles the graphs into `forward`; call it once after editing them."""
@@ -67,6 +88,7 @@ class CapturedModule(fx.GraphModule):
             def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
                 return (train_forward if self.training else eval_forward)(self, *args, **kwargs)
 
+            forward.__signature__ = inspect.signature(train_forward)  # type: ignore[attr-defined]  # torch.export reads it
             cls.forward = forward
         return code
 
@@ -88,6 +110,14 @@ class CapturedModule(fx.GraphModule):
         return state | plain | objects
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CapturedModule:
+        for module in self.modules():
+            for value in module.__dict__.values():
+                if isinstance(value, Tensor) and value.grad_fn is not None:  # torch refuses to copy what was computed,
+                    memo[id(value)] = value.detach().clone()  # as torch.nn.utils.weight_norm's `weight`, before it runs
+        for name in self._own_constants:
+            value = self.__dict__.get(name)
+            if isinstance(value, torch.jit.ScriptFunction):  # cannot be copied, and holds nothing that changes
+                memo[id(value)] = value
         graphs = [copy.deepcopy(graph) for graph in self.graphs]
         return _assemble(self.__class__.__name__, graphs, copy.deepcopy(self._state(), memo))
 
@@ -105,6 +135,8 @@ def _assemble(name: str, graphs: list[fx.Graph], state: Mapping[str, Any]) -> Ca
     module = CapturedModule(shell, fx.Graph())
     module.__dict__.update(state)
     module._eval_graph = graphs[1] if len(graphs) > 1 else None
+    for graph in graphs:
+        graph.set_codegen(AnyNameCodeGen())
     module.graph = graphs[0]
     return module
 
@@ -131,10 +163,15 @@ class _Function:
     name: str
 
     def resolve(self) -> Any:
-        return getattr(importlib.import_module(self.module), self.name)
+        found: Any = torch.ops if self.module == "torch.ops" else importlib.import_module(self.module)
+        for name in self.name.split("."):
+            found = getattr(found, name)
+        return found
 
 
 def _function_name(function: Any) -> Any:
+    if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return _Function("torch.ops", str(function))  # aten.relu.default
     module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")
     for place in (module, "torch", "torch.nn.functional"):
         if place is not None and getattr(importlib.import_module(place), name, None) is function:
@@ -172,8 +209,8 @@ def deserialize(rows: tuple[Any, ...]) -> fx.Graph:
         return value
 
     for op, name, target, args, kwargs, meta in rows:
-        target = target.resolve() if isinstance(target, _Function) else target
-        node = graph.create_node(op, target, resolve(args), resolve(kwargs), name=name)
+        callee = target.resolve() if isinstance(target, _Function) else target
+        node = graph.create_node(op, callee, resolve(args), resolve(kwargs), name=name)
         node.meta.update(meta)
         nodes[name] = node
     return graph

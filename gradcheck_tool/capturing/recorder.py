@@ -8,24 +8,21 @@ tensors are mapped to nodes by identity, kept alive meanwhile. Every node carrie
 from __future__ import annotations
 
 import inspect
-import operator
 import random
 import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from types import MethodWrapperType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.amp import autocast_mode
 from torch.overrides import TorchFunctionMode
-from torch.utils._device import _device_constructors
 from torch.utils.checkpoint import CheckpointFunction
 
+from gradcheck_tool.capturing.interception import intercepted
+from gradcheck_tool.capturing.operations import HOOKS, VALUE_READS, Operation, constructors, operation
 from gradcheck_tool.sources import Where, caller
 from gradcheck_tool.structures import holds_tensor, parts
 
@@ -33,11 +30,10 @@ Observer = Callable[[fx.Node, Tensor], None]
 """Is shown each node and its tensor at the moment at which it was computed."""
 
 _META = torch.device("meta")
-_VALUE_READS = frozenset(
-    "item tolist numpy __bool__ __int__ __float__ __index__ __complex__ __contains__ equal allclose is_nonzero __array__".split()
-)
+_transform_level = torch._C._functorch.peek_interpreter_stack
 _SEQUENCES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_LITERALS = (int, float, complex, bool, str, type(None), type(...), torch.dtype, torch.device, torch.layout, torch.memory_format)
+_TORCH_CONSTANTS = (torch.dtype, torch.device, torch.layout, torch.memory_format)
+_LITERALS = (fx.Node, int, float, complex, bool, str, type(None), type(...), *_TORCH_CONSTANTS)
 
 
 class ValueRead(Exception):
@@ -69,6 +65,8 @@ class Recording:
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether a call of `module` is one node: torch's own layers are, unless they hold layers themselves."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return True
     if not type(module).__module__.startswith(("torch.nn.", "torch.ao.nn.")) or isinstance(module, _SEQUENCES):
         return False
     return all(name == "parametrizations" for name in module._modules)
@@ -87,6 +85,7 @@ class Recorder(TorchFunctionMode):
         self._on_meta = on_meta
         self._observer = observer
         self._paused = False
+        self._unseen: str | None = None
         self._thread = threading.get_ident()
         self._nodes: dict[int, fx.Node] = {}
         self._kept: list[Any] = []
@@ -99,8 +98,14 @@ class Recorder(TorchFunctionMode):
 
     @property
     def listening(self) -> bool:
-        """False inside a leaf, and in threads that the model starts."""
-        return not self._paused and threading.get_ident() == self._thread
+        """False inside a leaf, in threads that the model starts, and inside torch.func's transforms (vmap, grad), whose
+        tensors have no life outside of them."""
+        if self._paused or threading.get_ident() != self._thread:
+            return False
+        if _transform_level() is not None:
+            self._unseen = "torch.func"
+            return False
+        return True
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -108,19 +113,22 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if not self.listening:
             return func(*args, **kwargs)
-        if self._on_meta and func in _constructors() and kwargs.get("device") != _META:
+        if self._on_meta and func in constructors() and kwargs.get("device") != _META:
             result = func(*args, **(kwargs | {"device": _META}))
         else:
             result = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        if name in _VALUE_READS:
+        if name in VALUE_READS:
             self.steered.append(Steering(f"the value of a tensor is read by {name}", self._where()))
-        acts = result is None and name != "__get__" and holds_tensor(args)  # x[0] = y, x.data = y, y.backward()
+        acts = name in HOOKS or (result is None and name != "__get__" and holds_tensor(args))  # x[0] = y, x.data = y
         if holds_tensor(result) or acts or func is torch._C._set_grad_enabled:
-            self._add(*_operation(func, args, kwargs), result)
+            made = operation(func, args, kwargs)
+            self._add(*(made or self._call_of(func, "__call__", args, kwargs)), result)
         return result
 
-    def call_leaf(self, module: nn.Module, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call_leaf(
+        self, module: nn.Module, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Runs a leaf module and records it as one node."""
         self._paused = True
         try:
@@ -134,21 +142,45 @@ class Recorder(TorchFunctionMode):
         """Whether a call of `module` is to be recorded as one node."""
         return self.listening and module is not self._root and id(module) in self._modules and is_leaf(module)
 
-    def call_function_class(self, cls: type, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call_function_class(
+        self, cls: type, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Runs `cls.apply` of a custom autograd function: one opaque node, so that its own backward survives."""
         if cls is CheckpointFunction:
             return args[0](*args[2:])  # (run_function, preserve_rng_state, *args): what is recomputed is what runs
+        return self.call_opaque(cls, "apply", run, args, kwargs)
+
+    def call_opaque(
+        self, owner: Any, method: str, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Runs what is `owner.method(*args, **kwargs)` and records it as one node, without looking inside."""
         self._paused = True
         try:
             result = run(*args, **kwargs)
         finally:
             self._paused = False
-        self._add("call_method", "apply", (self._constant(cls, "function"), *args), kwargs, result)
+        self._add(*self._call_of(owner, method, args, kwargs), result)
         return result
+
+    def _call_of(self, owner: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Operation:
+        return "call_method", method, (self._constant(owner, "function"), *args), kwargs
 
     def side_effect(self, function: Callable[..., Any], args: tuple[Any, ...]) -> fx.Node:
         """Records a call that has no tensor in it."""
         return self.graph.create_node("call_function", function, args)
+
+    def note_assignment(self, module: nn.Module, name: str, value: Tensor) -> None:
+        """Records that forward binds a tensor that it computed to an attribute: `self.running_mean = 0.9 * …`."""
+        owner = self._modules.get(id(module))
+        registries = (module._parameters, module._buffers, module.__dict__)
+        if owner is None or id(value) not in self._nodes or any(own.get(name) is value for own in registries):
+            return
+        holder = self.graph.create_node("get_attr", owner or "itself")
+        self._add("call_function", setattr, (holder, name, value), {}, None)
+
+    def note_parameter(self, parameter: nn.Parameter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Records that forward makes a parameter."""
+        self._add("call_function", nn.Parameter, args, kwargs, parameter)
 
     def note_binding(self, module: nn.Module, name: str) -> None:
         """Notes that forward binds a parameter: `self.running_mean = nn.Parameter(…)`."""
@@ -163,8 +195,8 @@ class Recorder(TorchFunctionMode):
         bound = inspect.signature(self._root.forward).bind(*args, **kwargs)
         for name, value in bound.arguments.items():
             kind = bound.signature.parameters[name].kind
-            star = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(kind, "")
-            self._bind(self.graph.create_node("placeholder", star + name, name=name), value)
+            stars: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+            self._bind(self.graph.create_node("placeholder", stars.get(kind, "") + name, name=name), value)
 
     def _bind(self, node: fx.Node, value: Any) -> None:
         if isinstance(value, Tensor):
@@ -190,7 +222,9 @@ class Recorder(TorchFunctionMode):
         if isinstance(value, Mapping) and type(value) is not dict:
             return make(type(value), (), {key: self._rebuild(part) for key, part in value.items()})
         if is_dataclass(value) and not isinstance(value, type):
-            return make(type(value), (), {f.name: self._rebuild(getattr(value, f.name)) for f in fields(value) if f.init})
+            return make(
+                type(value), (), {f.name: self._rebuild(getattr(value, f.name)) for f in fields(value) if f.init}
+            )
         if isinstance(value, (tuple, list)):
             return type(value)(self._rebuild(part) for part in value)
         if type(value) is dict:
@@ -241,15 +275,20 @@ class Recorder(TorchFunctionMode):
             # Rebound by forward (self.running_mean = nn.Parameter(…)), or made while it ran.
             name = next((name for name, own in _own_tensors(self._root) if own is tensor), None)
         if name is not None:
-            return self.graph.create_node("get_attr", name)
+            node = self.graph.create_node("get_attr", name)
+            node.meta["where"] = self._where()
+            return node
         if self._on_meta:
             raise ValueRead("a tensor whose origin was not seen is used")
-        node = self._constant(tensor.detach(), "tensor")
+        own = tensor.is_leaf and tensor.requires_grad  # a parameter that no module knows of: in a plain list, say
+        node = self._constant(tensor if own else tensor.detach(), "tensor")
+        node.meta["where"] = self._where()
         shape = "x".join(map(str, tensor.shape)) or "scalar"
         reason = f"a tensor ({shape}) that is neither an input nor the model's own is a constant of the graph"
-        self.steered.append(Steering(reason, self._where()))
-        if tensor.requires_grad:
-            node.meta["opaque"] = "made by an operation that was not recorded"
+        if self._unseen or not (own or not tensor.requires_grad):
+            made_by = f"{self._unseen or 'an operation'} out of sight of the recorder"
+            reason = node.meta["opaque"] = f"a tensor ({shape}) was made by {made_by}"
+        self.steered.append(Steering(reason, node.meta["where"]))
         return node
 
     def _constant(self, value: Any, kind: str) -> fx.Node:
@@ -265,12 +304,13 @@ class Recorder(TorchFunctionMode):
             return self._node_of(value)
         if isinstance(value, torch.device) or (isinstance(value, str) and value == "meta"):
             return self._device() if torch.device(value) == _META else value
-        if isinstance(value, fx.Node) or isinstance(value, _LITERALS):
+        if isinstance(value, _LITERALS):
             return value
         if isinstance(value, (tuple, list)):
             parts = [self._argument(part) for part in value]
             if hasattr(value, "_fields"):
-                return type(value)(*parts)
+                plain = type(value).__bases__ == (tuple,)  # one with a constructor of its own may not take nodes
+                return type(value)(*parts) if plain else self.graph.call_function(type(value), tuple(parts))
             return tuple(parts) if isinstance(value, tuple) else parts
         if isinstance(value, dict):
             return {key: self._argument(part) for key, part in value.items()}
@@ -300,83 +340,6 @@ def _own_tensors(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}.{name}" if prefix else name, value
 
 
-_constructor_set: frozenset[Any] | None = None
-
-
-def _constructors() -> frozenset[Any]:
-    """torch's functions that make a tensor from nothing."""
-    global _constructor_set
-    if _constructor_set is None:
-        _constructor_set = frozenset(_device_constructors())
-    return _constructor_set
-
-
-_OPERATORS = {"__getitem__": operator.getitem, "__setitem__": operator.setitem, "__delitem__": operator.delitem}
-
-
-def _operation(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any, Any, Any]:
-    """(op, target, args, kwargs) of the node that does what `func` does, with a target that generated code can name."""
-    name = getattr(func, "__name__", "")
-    if isinstance(func, MethodWrapperType) and name in ("__get__", "__set__"):
-        descriptor = func.__self__
-        attribute = getattr(descriptor, "__name__", None) or descriptor.fget.__name__  # type: ignore[attr-defined]
-        if name == "__get__":
-            return "call_function", getattr, (args[0], attribute), {}
-        return "call_function", setattr, (args[0], attribute, args[1]), {}
-    if name in _OPERATORS:
-        return "call_function", _OPERATORS[name], args, kwargs
-    if inspect.ismethoddescriptor(func) or getattr(Tensor, name, None) is func:
-        return "call_method", name, args, kwargs
-    return "call_function", func, args, kwargs
-
-
-@contextmanager
-def _intercepted(recorder: Recorder) -> Iterator[None]:
-    """Routes what a function mode does not see to `recorder`: calls of leaf modules, custom autograd functions, and
-    autocast regions."""
-    module_call = nn.Module.__call__
-    function_apply = torch.autograd.Function.__dict__["apply"]
-    enter, leave = autocast_mode.autocast.__enter__, autocast_mode.autocast.__exit__
-    register_parameter = nn.Module.register_parameter
-    open_regions: list[fx.Node] = []
-
-    def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if recorder.takes(self):
-            return recorder.call_leaf(self, module_call, args, kwargs)
-        return module_call(self, *args, **kwargs)
-
-    def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
-        run = function_apply.__get__(None, cls)
-        return recorder.call_function_class(cls, run, args, kwargs) if recorder.listening else run(*args, **kwargs)
-
-    def __enter__(self: Any) -> Any:
-        if recorder.listening:
-            settings = (self.device, self.fast_dtype, self._enabled, self._cache_enabled)
-            open_regions.append(recorder.side_effect(autocast_mode._enter_autocast, settings))
-        return enter(self)
-
-    def __exit__(self: Any, *exception: Any) -> Any:
-        if recorder.listening and open_regions:
-            recorder.side_effect(autocast_mode._exit_autocast, (open_regions.pop(),))
-        return leave(self, *exception)
-
-    def bind_parameter(self: nn.Module, name: str, param: Any) -> None:
-        recorder.note_binding(self, name)
-        register_parameter(self, name, param)
-
-    nn.Module.__call__ = __call__  # type: ignore[method-assign,assignment]
-    nn.Module.register_parameter = bind_parameter  # type: ignore[method-assign]
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment,method-assign]
-    autocast_mode.autocast.__enter__, autocast_mode.autocast.__exit__ = __enter__, __exit__  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.__call__ = module_call  # type: ignore[method-assign]
-        nn.Module.register_parameter = register_parameter  # type: ignore[method-assign]
-        torch.autograd.Function.apply = function_apply
-        autocast_mode.autocast.__enter__, autocast_mode.autocast.__exit__ = enter, leave  # type: ignore[method-assign]
-
-
 def record(
     model: nn.Module,
     args: tuple[Any, ...],
@@ -396,7 +359,7 @@ def record(
     recorder = Recorder(model, on_meta, observer)
     recorder.bind_inputs(args, kwargs)
     drawn = random.getstate()
-    with torch.enable_grad(), _intercepted(recorder), recorder:
+    with torch.enable_grad(), intercepted(recorder), recorder:
         output = model(*args, **kwargs)
     recorder.output(output)
     if random.getstate() != drawn:

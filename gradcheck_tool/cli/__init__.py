@@ -9,16 +9,18 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from gradcheck_tool._version import __version__
-from gradcheck_tool.errors import GradtoolError
-from gradcheck_tool.files import require_writable
 from gradcheck_tool.cli.options import Run, shared_options
 from gradcheck_tool.cli.progress import Progress
-from gradcheck_tool.report import QUIET, render
 from gradcheck_tool.cli.streams import claim_stdout
+from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.files import require_writable
+from gradcheck_tool.report import QUIET, render
+from gradcheck_tool.results import Verdict
 
 OK, FINDINGS, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
@@ -84,7 +86,8 @@ Examples:
 def audit(run: Run, probe: bool) -> int:
     """Find deep chains without normalization.
 
-    Reads the graph and the weights of TARGET, in training mode; no data runs through it.
+    Reads the graph and the weights of TARGET, in training mode. No data runs through it, unless it reads values to
+    decide its way: then one batch does, and the report says so.
     """
     select, ignore = run.rule_codes()
     asked = run.options
@@ -180,21 +183,37 @@ def fix(run: Run, insert_bn: bool, diff_only: bool, output: Path | None) -> int:
 Examples:
   gradtool explain
   gradtool explain GT001
-  gradtool explain unnormalized-chain"""
+  gradtool explain unnormalized-chain
+  gradtool explain verdicts"""
 )
-@click.argument("rule", required=False)
-def explain(rule: str | None) -> None:
-    """Explain one RULE, or list all of them."""
+@click.argument("topic", metavar="[RULE|verdicts]", required=False)
+def explain(topic: str | None) -> None:
+    """Explain one RULE or the verdicts of the probe, or list what there is to explain."""
 
     def work() -> int:
-        from gradcheck_tool.rules import all_rules, find_rule
-
         with claim_stdout() as channel:
-            if rule is None:
-                channel.write("".join(f"{entry.code}  {entry.name}  {entry.summary}\n" for entry in all_rules()))
-            else:
-                found = find_rule(rule)
-                channel.write(f"{found.code} {found.name}\n\n{found.explanation.strip()}\n")
+            channel.write(_list_of_topics() if topic is None else _explanation(topic))
         return OK
 
     click.get_current_context().exit(_exit_code_of(work, verbose=False))
+
+
+def _list_of_topics() -> str:
+    from gradcheck_tool.rules import all_rules
+
+    rows = [(rule.code, rule.name, rule.summary) for rule in all_rules()]
+    width = max(len(name) for _, name, _ in rows)
+    lines = [f"{code}  {name:{width}}  {summary}" for code, name, summary in rows]
+    return "\n".join([*lines, "", "verdicts  What the probe's verdicts mean, their thresholds and sources.", ""])
+
+
+def _explanation(topic: str) -> str:
+    """The text on `verdicts`, on one verdict by its name (the same text), or on a rule."""
+    if topic.strip().lower() in ("verdict", "verdicts", *get_args(Verdict)):
+        from gradcheck_tool.verdict import EXPLANATION
+
+        return EXPLANATION.strip() + "\n"
+    from gradcheck_tool.rules import find_rule
+
+    rule = find_rule(topic)
+    return f"{rule.code} {rule.name}\n\n{rule.explanation.strip()}\n"

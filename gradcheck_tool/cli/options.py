@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gradcheck_tool.cli.streams import ResultChannel, claim_stdout
 from gradcheck_tool.files import require_writable, write_whole
 from gradcheck_tool.report import NORMAL, QUIET, VERBOSE, formats, render
 from gradcheck_tool.results import SEVERITIES
-from gradcheck_tool.cli.streams import ResultChannel, claim_stdout
 
 if TYPE_CHECKING:
     from gradcheck_tool.report import Result

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from gradcheck_tool.border import users_code
-from gradcheck_tool.inputs.draw import draw, embedding_sizes, float_dtype, model_device, redrawn
 from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.inputs.draw import draw, embedding_sizes, float_dtype, model_device, redrawn
 from gradcheck_tool.results import InputSpec, Origin
 from gradcheck_tool.structures import holds_tensor, map_tensors, parts, tensors_in
 

@@ -15,10 +15,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gradcheck_tool.border.blame import blamed
-from gradcheck_tool.inputs.draw import draw, embedding_sizes, float_dtype
 from gradcheck_tool.errors import GradtoolError
-from gradcheck_tool.inputs.guesses import Guess, guesses, named_guesses
 from gradcheck_tool.inputs import Inputs
+from gradcheck_tool.inputs.draw import draw, embedding_sizes, float_dtype
+from gradcheck_tool.inputs.guesses import Guess, guesses, named_guesses
 from gradcheck_tool.inputs.trial import Trial, attempt
 
 _MOST_TRIALS = 400

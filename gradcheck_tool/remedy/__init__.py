@@ -1,1 +1,3 @@
-"""Remedies: plan.py says what goes where, or why not; rewrite.py does it to a graph; wrapper.py writes it as a file."""
+"""Remedies: plan.py says what goes where, or why not; rewrite.py does it to a graph; outcome.py says whether it helped;
+wrapper.py writes it as a file.
+"""

@@ -5,13 +5,15 @@ The plan is data: it is printed, applied to a graph and written to a file, all f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn.utils import parametrize
 
 from gradcheck_tool.chains import Block, Call, Structure
+from gradcheck_tool.ops import factors, operation_name
 from gradcheck_tool.results import Insertion, Location, Skip
 from gradcheck_tool.rules.view import location_of
 
@@ -65,15 +67,51 @@ def _objection(block: Block, structure: Structure, model: nn.Module) -> str | No
         return "batch norm has no complex form"
     spatial = _spatial_dims(call, model)
     size = "x".join(map(str, shape))
+    if call.module is None and _has_channels_elsewhere(call):
+        return f"its channels are not the last dimension of its output ({size}), where batch norm expects them"
     if len(shape) == spatial + 1:
         return f"its output ({size}) has no batch dimension"
     if len(shape) > spatial + 2:
         return f"its output ({size}) is a sequence: batch norm would take the wrong axis for channels; layer norm fits"
+    if math.prod(shape) == shape[1]:
+        return f"its output ({size}) has one value per channel, of which there is no variance; two samples have one"
     return None
 
 
+def _has_channels_elsewhere(call: Call) -> bool:
+    """Whether a functional layer's output has its channels anywhere but last, as that of `W @ x` has: only `x @ W` and
+    its like, `F.linear` and convolutions are known to be right."""
+    name = operation_name(call.node)
+    if name.startswith(("linear", "bilinear", "conv")):
+        return False
+    if name == "einsum":
+        return not _ends_in_channels(call.node)
+    data, _ = factors(call.node)
+    weight = data[0] if name not in ("addmm", "addbmm", "baddbmm") else call.node.args[1]
+    return isinstance(weight, fx.Node) and "shape" in weight.meta and _is_parameter(weight)
+
+
+def _ends_in_channels(node: fx.Node) -> bool:
+    """Whether the last index of an einsum's result is one that the weight alone has: `bi,io->bo`."""
+    equation, tensors = node.args[0], node.args[1:]
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        tensors = tuple(tensors[0])
+    if not isinstance(equation, str) or "->" not in equation:
+        return False
+    terms, result = equation.replace(" ", "").split("->")
+    owners = [part for term, part in zip(terms.split(","), tensors, strict=True) if result[-1:] and result[-1] in term]
+    return bool(owners) and all(isinstance(part, fx.Node) and _is_parameter(part) for part in owners)
+
+
+def _is_parameter(node: fx.Node) -> bool:
+    """Whether a value is computed from parameters alone."""
+    return node.op == "get_attr" or (bool(node.all_input_nodes) and all(map(_is_parameter, node.all_input_nodes)))
+
+
 def _is_reparametrized(module: nn.Module) -> bool:
-    return parametrize.is_parametrized(module, "weight") or hasattr(module, "weight_g") or hasattr(module, "weight_orig")
+    return (
+        parametrize.is_parametrized(module, "weight") or hasattr(module, "weight_g") or hasattr(module, "weight_orig")
+    )
 
 
 def covered(chains: Sequence[Sequence[Block]], min_depth: int) -> list[list[str]]:

@@ -1,6 +1,6 @@
 """A fixed model as a file: a short module that builds the user's model and applies the plan to it.
 
-The file that is written calls `build_fixed`, so that it imports and builds wherever it and the user's file lie together.
+The file that is written calls `build_fixed`, so that it builds wherever it and the user's file lie together.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import site
+import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from torch import nn
 
 from gradcheck_tool._version import __version__
 from gradcheck_tool.errors import GradtoolError
-from gradcheck_tool.results import Insertion, InputSpec, Target
+from gradcheck_tool.results import InputSpec, Insertion, Target
 
 _TEMPLATE = '''\
 """{title}
@@ -41,7 +44,7 @@ INPUTS = {inputs}
 
 def build_model():
     """The model with its norms, a torch.fx.GraphModule."""
-    return build_fixed(TARGET, PLAN, INPUTS)
+    return build_fixed(TARGET, PLAN, INPUTS{folder})
 '''
 
 _FILE_SPEC = re.compile(r"(?P<file>.*?\.py)(?P<rest>:.*)?", re.DOTALL)
@@ -57,6 +60,7 @@ def source_of(target: Target, inputs: Sequence[InputSpec], plan: Sequence[Insert
         plan=_table([(row.after, row.norm, row.num_features) for row in plan]),
         inputs=_table(_respelled(inputs)),
         target=_target_expression(target, path),
+        folder=_folder_argument(target, path),
     )
 
 
@@ -92,11 +96,31 @@ def _target_expression(target: Target, path: Path) -> str:
     spec = _FILE_SPEC.fullmatch(target.spec)
     if spec is None:
         return _quoted(target.spec)
-    file = os.path.relpath(Path(spec["file"]).absolute(), path.absolute().parent)
-    return f'str(Path(__file__).parent / {_quoted(Path(file).as_posix())}) + {_quoted(spec["rest"] or f":{target.object}")}'
+    return f"str({_from_here(Path(spec['file']), path)}) + {_quoted(spec['rest'] or f':{target.object}')}"
 
 
-def build_fixed(spec: str, plan: Sequence[tuple[str, str, int]], inputs: Sequence[str] = ()) -> nn.Module:
+def _from_here(place: Path, path: Path) -> str:
+    """The expression, in a file at `path`, for a place that may move together with it."""
+    relative = Path(os.path.relpath(place.absolute(), path.absolute().parent)).as_posix()
+    return f"Path(__file__).parent / {_quoted(relative)}" if relative != "." else "Path(__file__).parent"
+
+
+def _folder_argument(target: Target, path: Path) -> str:
+    """For a TARGET that names a module: the folder from which the module is imported, unless it is installed."""
+    if target.file is None or _FILE_SPEC.fullmatch(target.spec) is not None:
+        return ""
+    file = Path(target.file).absolute()
+    names = target.spec.partition(":")[0].split(".")
+    folder = (file.parent if file.name == "__init__.py" else file).parents[len(names) - 1]
+    installed = any(
+        Path(place).absolute() == folder for place in (*site.getsitepackages(), sysconfig.get_path("stdlib"))
+    )
+    return "" if installed else f", folder={_from_here(folder, path)}"
+
+
+def build_fixed(
+    spec: str, plan: Sequence[tuple[str, str, int]], inputs: Sequence[str] = (), folder: Path | None = None
+) -> nn.Module:
     """Builds the model that `spec` names and inserts the norms of `plan`: what the written file calls.
 
     The weights are drawn anew, by torch's global random state, as the model's own constructor would draw them.
@@ -105,6 +129,7 @@ def build_fixed(spec: str, plan: Sequence[tuple[str, str, int]], inputs: Sequenc
         spec: a TARGET, as on the command line.
         plan: (call, class of torch.nn, channels) for each norm.
         inputs: as `--input` takes them; what the model or its file says of them where empty.
+        folder: from which the module that `spec` names is imported; it stays at the end of the import path.
 
     Raises:
         GradtoolError: the model cannot be built, or has no such layers any more.
@@ -113,6 +138,8 @@ def build_fixed(spec: str, plan: Sequence[tuple[str, str, int]], inputs: Sequenc
     from gradcheck_tool.remedy.rewrite import insert
     from gradcheck_tool.target import load_subject
 
+    if folder is not None and str(folder.resolve()) not in sys.path:
+        sys.path.append(str(folder.resolve()))
     seed = int(torch.randint(2**31, ()).item())
     subject = load_subject(spec, input_specs=tuple(inputs), seed=seed)
     captured, _ = capture(subject.model, subject.inputs)

@@ -69,7 +69,9 @@ def parse_codes(values: Sequence[str]) -> tuple[str, ...]:
     """
     codes: dict[str, None] = {}
     for word in (word.strip() for value in values for word in value.split(",")):
-        matching = [r.code for r in all_rules() if r.code.startswith(word.upper()) or r.name == word.lower()] if word else []
+        matching = (
+            [r.code for r in all_rules() if r.code.startswith(word.upper()) or r.name == word.lower()] if word else []
+        )
         if word and not matching:
             raise _unknown(word)
         codes.update(dict.fromkeys(matching))

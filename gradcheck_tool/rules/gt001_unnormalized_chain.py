@@ -20,13 +20,20 @@ The prediction takes inputs of unit second moment and independent weights around
 or something lies between the blocks for which there is no theory, none is made, and the chain says why.
 
 **Example**
+    from torch import nn
+
     layers = []
     for _ in range(20):
         layers += [nn.Linear(256, 256), nn.Sigmoid()]
+    model = nn.Sequential(*layers, nn.Linear(256, 10))
 
 **Use instead**
+    from torch import nn
+
+    layers = []
     for _ in range(20):
         layers += [nn.Linear(256, 256), nn.BatchNorm1d(256), nn.Sigmoid()]
+    model = nn.Sequential(*layers, nn.Linear(256, 10))
 
 or an initialization made for the activation, or residual connections. Measure it: `gradtool fix --insert-bn`.
 
@@ -38,6 +45,7 @@ of ReLU makes the gradient explode (Yang et al. 2019). That is why `fix` probes 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -92,5 +100,10 @@ def _layer_kind(view: View, block: Block) -> str:
 
 
 def _steps(view: View, blocks: Sequence[Block]) -> str:
-    recurrent = [block for block in blocks if block.call.layer in view.structure.recurrent]
-    return f", over {len(recurrent)} steps" if len(recurrent) > 1 else ""
+    """How often the layer that is stepped most is stepped, its first step, through another layer, included."""
+    layers = [block.call.layer for block in blocks if block.call.layer in view.structure.recurrent]
+    if len(layers) < 2:
+        return ""
+    counts = Counter(layers)
+    most = max(counts.values())
+    return f", over {most + (counts[layers[0]] < most)} steps"

@@ -35,7 +35,7 @@ class View:
 
 def location_of(call: Call, births: Mapping[str, Location]) -> Location | None:
     """Where a weight layer is constructed, if that was seen, else where it is called."""
-    born = births.get(call.module) if call.module is not None else None
+    born = births.get(call.module or call.layer)  # a subclass that calls F.linear itself is constructed somewhere too
     return born or call.node.meta.get("location") or locate(call.node.meta.get("where"))
 
 
@@ -49,4 +49,6 @@ def by_place(found: Iterable[tuple[str, Location | None]]) -> dict[Location | No
 
 def named(names: Sequence[str]) -> str:
     """ "a", "a and b", "a and 3 more"."""
-    return names[0] if len(names) == 1 else f"{names[0]} and {names[1] if len(names) == 2 else f'{len(names) - 1} more'}"
+    return (
+        names[0] if len(names) == 1 else f"{names[0]} and {names[1] if len(names) == 2 else f'{len(names) - 1} more'}"
+    )

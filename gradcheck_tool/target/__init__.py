@@ -58,9 +58,9 @@ def load_subject(
     Raises:
         GradtoolError: whatever stands in the way, with the user's file and line and what to type next.
     """
+    from gradcheck_tool.sources import births, display_path
     from gradcheck_tool.target.choose import build
     from gradcheck_tool.target.loading import at_home, load_file, load_module
-    from gradcheck_tool.sources import births, display_path
     from gradcheck_tool.target.spec import parse
     from gradcheck_tool.target.weights import load_weights
 
@@ -147,8 +147,8 @@ def _move(model: nn.Module, device: str | None) -> None:
 def _moved_inputs(model: nn.Module, inputs: Inputs, loss_fn: Any, targets: Any) -> tuple[Inputs, Any, Any]:
     from torch import nn
 
-    from gradcheck_tool.inputs.draw import model_device
     from gradcheck_tool.inputs import moved
+    from gradcheck_tool.inputs.draw import model_device
     from gradcheck_tool.structures import map_tensors
 
     place = model_device(model)
@@ -182,9 +182,9 @@ def _inputs(
     model: nn.Module, module: ModuleType, specs: Sequence[str], inputs_from: str | None, seed: int, timeout: float
 ) -> Found:
     """The inputs by order of precedence: `--input`, `--inputs-from`, the file's own, the model's own, inferred."""
-    from gradcheck_tool.inputs.infer import infer
-    from gradcheck_tool.inputs import carried, from_specs
     from gradcheck_tool.border.timelimit import OutOfTime, time_limit
+    from gradcheck_tool.inputs import carried, from_specs
+    from gradcheck_tool.inputs.infer import infer
     from gradcheck_tool.target.userinputs import from_elsewhere, from_module
 
     if specs and inputs_from:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from gradcheck_tool.border import users_code
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs, from_example
-from gradcheck_tool.target.loading import at_home, load_file, load_module
 from gradcheck_tool.sources import display_path
+from gradcheck_tool.target.loading import at_home, load_file, load_module
 from gradcheck_tool.target.spec import parse
 
 Found = tuple[Inputs, Callable[[Any, Any], Any] | None, Any]

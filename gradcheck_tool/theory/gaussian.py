@@ -179,7 +179,7 @@ class _Table:
         nodes = nodes[~self.known[nodes]]
         for start in range(0, len(nodes), _BATCH):
             batch = nodes[start : start + _BATCH]
-            log_q = (batch - self.half) * (_LOG10 / NODES_PER_DECADE)
+            log_q: Array = (batch - self.half).astype(np.float64) * (_LOG10 / NODES_PER_DECADE)
             if self.closed_form is not None:
                 with np.errstate(divide="ignore"):
                     self.logs[:, batch] = np.log(np.array(self.closed_form(np.exp(log_q))))

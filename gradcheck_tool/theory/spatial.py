@@ -13,11 +13,13 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from gradcheck_tool.theory.gaussian import Array
 
 Size: TypeAlias = tuple[int, ...]
 Axes: TypeAlias = tuple[Array, ...]
+Positions: TypeAlias = npt.NDArray[np.int64]
 
 # Above these an axis is represented by one position and taken to be borderless. What a border of n positions loses in
 # L layers is about sqrt(2 L / 3) * 0.8 / n of the energy: for 3-wide kernels, n = 150 and L = 20 that is 0.01 decades.
@@ -69,8 +71,8 @@ def taps(geometry: ConvGeometry) -> Axes:
             continue
         tap = np.arange(kernel)[None, :] * geometry.dilation[axis] - geometry.padding[axis][0]
         if geometry.transposed:
-            source = np.repeat(np.arange(n_in)[:, None], kernel, axis=1)
-            target = source * stride + tap
+            source: Positions = np.repeat(np.arange(n_in)[:, None], kernel, axis=1)
+            target: Positions = source * stride + tap
         else:
             target = np.repeat(np.arange(n_out)[:, None], kernel, axis=1)
             source = _padded(target * stride + tap, n_in, geometry.padding_mode)
@@ -82,7 +84,7 @@ def taps(geometry: ConvGeometry) -> Axes:
     return tuple(axes)
 
 
-def _padded(position: np.ndarray[tuple[int, ...], np.dtype[np.int64]], n: int, mode: str) -> Array:
+def _padded(position: Positions, n: int, mode: str) -> Positions:
     """The position that a padded position repeats; zero padding leaves it outside of 0 … n − 1."""
     if mode == "circular":
         return position % n
@@ -90,7 +92,8 @@ def _padded(position: np.ndarray[tuple[int, ...], np.dtype[np.int64]], n: int, m
         return np.clip(position, 0, n - 1)
     if mode == "reflect" and n > 1:
         folded = np.abs(position) % (2 * n - 2)
-        return np.minimum(folded, 2 * n - 2 - folded)
+        mirrored: Positions = np.minimum(folded, 2 * n - 2 - folded)
+        return mirrored
     return position
 
 

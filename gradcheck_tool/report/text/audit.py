@@ -13,12 +13,12 @@ from gradcheck_tool.report.text.words import (
     decades_figure,
     fold,
     input_lines,
+    layer_name,
     listed,
     span,
-    subject_name,
     table,
 )
-from gradcheck_tool.results import SEVERITIES, AuditReport, CaptureFacts, Chain, Finding
+from gradcheck_tool.results import SEVERITIES, AuditReport, Chain, Finding
 
 MOST_CHAINS = 10
 
@@ -38,7 +38,7 @@ def audit_lines(report: AuditReport, style: Style) -> Iterator[str]:
         yield ""
     yield from _summary(report, style)
     yield from input_lines(report.inputs, style)
-    yield _how_it_was_read(report.capture, style)
+    yield _how_it_was_read(report, style)
     yield from _chains(report, style)
     specialized = [
         (f"{place.file}:{place.line}: " if place.file and place.line else "") + place.reason
@@ -76,9 +76,10 @@ def _where_and_how_much(finding: Finding, chain: Chain | None, style: Style) -> 
 
 
 def _summary(report: AuditReport, style: Style) -> Iterator[str]:
-    model, target = report.model, subject_name(report.target)
-    kind = "" if model.class_ in target else f"{model.class_}, "
-    of_what = f"{target} ({kind}{count(model.parameters, 'parameter')}, {count(model.weight_layers, 'weight layer')})"
+    model, target = report.model, report.target
+    names = [name for name in dict.fromkeys((target.object, model.class_)) if name not in target.spec]
+    facts = [*names, count(model.parameters, "parameter"), count(model.weight_layers, "weight layer")]
+    of_what = f"{target.spec} ({', '.join(facts)})"
     if report.findings:
         found = [(sum(f.severity == severity for f in report.findings), severity) for severity in reversed(SEVERITIES)]
         yield f"{', '.join(count(number, severity) for number, severity in found if number)} in {of_what}"
@@ -91,11 +92,13 @@ def _summary(report: AuditReport, style: Style) -> Iterator[str]:
     yield longest + (", in what could be analyzed" if report.not_analyzed else "")
 
 
-def _how_it_was_read(capture: CaptureFacts, style: Style) -> str:
-    nodes = f" ({count(capture.nodes, 'node')})" if style.verbose else ""
-    if capture.device == "meta":
-        return f"read in training mode on the meta device{nodes}: no data was run"
-    return f"read in training mode on {capture.device}{nodes}: it reads values to decide its way, so one batch was run"
+def _how_it_was_read(report: AuditReport, style: Style) -> str:
+    device = report.capture.device
+    nodes = f" ({count(report.capture.nodes, 'node')})" if style.verbose else ""
+    if device != "meta":
+        return f"read in training mode on {device}{nodes}: it reads values to decide its way, so one batch was run"
+    data = "no data was run" if report.probe is None else "data was run for the probe alone"
+    return f"read in training mode on the meta device{nodes}: {data}"
 
 
 def _chains(report: AuditReport, style: Style) -> Iterator[str]:
@@ -120,8 +123,9 @@ def _chains(report: AuditReport, style: Style) -> Iterator[str]:
         yield from table(("depth", "layers", "activations", "predicted", "measured"), rows, left=3)
         if any(chain.predicted_decades is not None for chain in shown):
             yield "  predicted from the weights, for inputs of unit second moment"
-        notes = dict.fromkeys(f"{chain.layers[0]}: {chain.note}" for chain in shown if chain.note)
-        yield from (f"  no prediction from {note}" for note in notes)
+        # Those that a finding names have theirs said there.
+        unnamed = [chain for chain in shown if chain.note and chain.layers not in named]
+        yield from dict.fromkeys(f"  no prediction from {layer_name(c.layers[0])}: {c.note}" for c in unnamed)
     if shown and len(shown) < len(report.chains):
         yield f"  and {count(len(report.chains) - len(shown), 'other chain')} (-v lists them)"
 

@@ -44,15 +44,28 @@ def profile_lines(profile: GradientProfile, style: Style) -> Iterator[str]:
 def measured_lines(profile: GradientProfile, style: Style, name: str | None = None) -> Iterator[str]:
     """The verdict, its reasons, the decades, the table of layers, and how it was measured."""
     yield verdict_word(profile, style) + (f": {name}" if name else "")
-    yield from (f"  {reason}" for reason in profile.reasons)
-    if profile.measured_decades is not None:
-        where = f" from {profile.measured_over[1]} back to {profile.measured_over[0]}" if profile.measured_over else ""
-        figure = f"{decades_figure(profile.measured_decades)} decades"
-        yield f"  the gradient {fold(profile.measured_decades)}{where} ({figure})"
+    change = _change(profile)
+    reasons = [change if _says_the_change(reason, profile) else reason for reason in profile.reasons]
+    yield from (f"  {line}" for line in dict.fromkeys((*reasons, change)) if line)
     yield ""
     yield from _layers(profile, style)
     yield f"  {how_measured(profile)}"
     yield f"  output: {profile.output.kind}, {'finite' if profile.output.finite else 'not finite'}"
+
+
+def _change(profile: GradientProfile) -> str:
+    """From where to where the gradient norm changes, and by how much; empty where that was not measured."""
+    if profile.measured_decades is None:
+        return ""
+    start = f"from {profile.measured_over[1]} back to {profile.measured_over[0]} " if profile.measured_over else ""
+    change, figure = fold(profile.measured_decades), decades_figure(profile.measured_decades)
+    return f"{start}the gradient norm {change} ({figure} decades)"
+
+
+def _says_the_change(reason: str, profile: GradientProfile) -> bool:
+    """Whether a verdict's reason is the change itself: that is said once, with its figure."""
+    over = profile.measured_over
+    return over is not None and reason.startswith(f"from {over[1]} back to {over[0]} the gradient norm ")
 
 
 def verdict_word(profile: GradientProfile, style: Style) -> str:

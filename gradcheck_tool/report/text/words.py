@@ -147,7 +147,8 @@ def input_lines(inputs: Sequence[InputSpec], style: Style) -> Iterator[str]:
     for entry in shown:
         size = "x".join(map(str, entry.shape)) or "a single number"
         note = f" ({entry.note})" if entry.note else ""
-        yield f"input {entry.name}: {size} {entry.dtype}, {_ORIGINS[entry.origin]}{note}"
+        name = "" if entry.name == "input" else f" {entry.name}"  # torch.nn's own argument is called so
+        yield f"input{name}: {size} {entry.dtype}, {_ORIGINS[entry.origin]}{note}"
     if len(shown) < len(inputs):
         yield f"… and {count(len(inputs) - len(shown), 'more input')} (-v lists them)"
 

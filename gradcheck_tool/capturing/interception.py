@@ -1,0 +1,85 @@
+"""What a torch function mode does not see, routed to the recorder while it records: calls of leaf modules, custom
+autograd functions, scripted functions, autocast regions, new parameters, and tensors bound to attributes of modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.amp import autocast_mode
+
+if TYPE_CHECKING:
+    from gradcheck_tool.capturing.recorder import Recorder
+
+
+@contextmanager
+def intercepted(recorder: Recorder) -> Iterator[None]:
+    """Sends to `recorder` what its function mode does not see."""
+    module_call, set_attribute, register = nn.Module.__call__, nn.Module.__setattr__, nn.Module.register_parameter
+    new_parameter = nn.Parameter.__new__
+    call_scripted = torch.jit.ScriptFunction.__dict__["__call__"]
+    function_apply: Any = torch.autograd.Function.__dict__["apply"]
+    enter: Any = autocast_mode.autocast.__enter__
+    leave: Any = autocast_mode.autocast.__exit__
+    open_regions: list[fx.Node] = []
+
+    def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if recorder.takes(self):
+            return recorder.call_leaf(self, module_call, args, kwargs)
+        return module_call(self, *args, **kwargs)
+
+    def __setattr__(self: nn.Module, name: str, value: Any) -> None:
+        if isinstance(value, Tensor) and recorder.listening:
+            recorder.note_assignment(self, name, value)
+        set_attribute(self, name, value)
+
+    def register_parameter(self: nn.Module, name: str, param: Any) -> None:
+        recorder.note_binding(self, name)
+        register(self, name, param)
+
+    def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        parameter = new_parameter(cls, *args, **kwargs)
+        if recorder.listening and cls is nn.Parameter:
+            recorder.note_parameter(parameter, args, kwargs)
+        return parameter
+
+    def call_scripted_function(self: Any, *args: Any, **kwargs: Any) -> Any:
+        run: Any = call_scripted.__get__(self, type(self))
+        return recorder.call_opaque(self, "__call__", run, args, kwargs) if recorder.listening else run(*args, **kwargs)
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        run = function_apply.__get__(None, cls)
+        return recorder.call_function_class(cls, run, args, kwargs) if recorder.listening else run(*args, **kwargs)
+
+    def __enter__(self: Any) -> Any:
+        if recorder.listening:
+            settings = (self.device, self.fast_dtype, self._enabled, self._cache_enabled)
+            open_regions.append(recorder.side_effect(autocast_mode._enter_autocast, settings))
+        return enter(self)
+
+    def __exit__(self: Any, *exception: Any) -> Any:
+        if recorder.listening and open_regions:
+            recorder.side_effect(autocast_mode._exit_autocast, (open_regions.pop(),))
+        return leave(self, *exception)
+
+    replaced: list[tuple[Any, str, Any, Any]] = [
+        (nn.Module, "__call__", __call__, module_call),
+        (nn.Module, "__setattr__", __setattr__, set_attribute),
+        (nn.Module, "register_parameter", register_parameter, register),
+        (nn.Parameter, "__new__", staticmethod(__new__), staticmethod(new_parameter)),
+        (torch.jit.ScriptFunction, "__call__", call_scripted_function, call_scripted),
+        (torch.autograd.Function, "apply", classmethod(apply), function_apply),
+        (autocast_mode.autocast, "__enter__", __enter__, enter),
+        (autocast_mode.autocast, "__exit__", __exit__, leave),
+    ]
+    try:
+        for owner, name, ours, _ in replaced:
+            setattr(owner, name, ours)
+        yield
+    finally:
+        for owner, name, _, theirs in replaced:
+            setattr(owner, name, theirs)

@@ -1,0 +1,146 @@
+"""A weight layer's call → the statistics and the geometry that the theory needs of it, read off the real tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
+
+from gradcheck_tool.chains import Call
+from gradcheck_tool.ops import factors, operation_name
+from gradcheck_tool.theory import ConvGeometry, Weights, weights_of
+
+_CONV_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_FLIPS = ("t", "T", "mT", "transpose")
+
+
+class NoForecast(Exception):
+    """The theory has no rule for something in the chain; the message says for what."""
+
+
+class LayerReader:
+    """Reads the weight layers of one model, each once."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._weights: dict[Any, Weights] = {}
+
+    def weights_of(self, call: Call, bias: Tensor | None) -> Weights:
+        """What the theory needs of the layer behind `call`; `bias` is one that is added outside of a functional layer.
+
+        Raises:
+            NoForecast: the weight cannot be read.
+        """
+        if call.module is not None:
+            module = self.model.get_submodule(call.module)
+            key = (call.module, call.node.meta.get("shape"))
+            if key not in self._weights:
+                with _still(module):
+                    weight, own_bias = module.weight, module.bias
+                    assert isinstance(weight, Tensor)
+                    geometry = _geometry(call.node, vars(module)) if weight.dim() > 2 else None
+                    added = own_bias if isinstance(own_bias, Tensor) else None
+                    self._weights[key] = _read(call, weight, added, geometry)
+            return self._weights[key]
+        name = operation_name(call.node)
+        weight, weight_first = self._functional_weight(call, name)
+        geometry = None
+        if name.startswith("conv"):
+            transposed = "transpose" in name
+            names = _TRANSPOSED_ARGUMENTS if transposed else _CONV_ARGUMENTS
+            settings = dict(zip(names, call.node.args, strict=False)) | call.node.kwargs
+            own = {"kernel_size": tuple(weight.shape[2:]), "transposed": transposed}
+            geometry = _geometry(call.node, settings | own)
+        elif name != "linear" and not weight_first:
+            weight = weight.transpose(-1, -2)
+        if name in ("linear", "addmm") or name.startswith("conv"):
+            at = 0 if name == "addmm" else 2
+            given = call.node.args[at] if len(call.node.args) > at else call.node.kwargs.get("bias")
+            bias = self.tensor(given) if isinstance(given, fx.Node) and given.op == "get_attr" else bias
+        return _read(call, weight, bias, geometry)
+
+    def _functional_weight(self, call: Call, name: str) -> tuple[Tensor, bool]:
+        """The weight of a functional layer, and whether it is the first factor of a product (`W @ x`)."""
+        if name in ("einsum", "tensordot", "bilinear", "baddbmm", "addbmm"):
+            raise NoForecast(f"the theory has no rule for the weight layer {call.name}, written as {name}")
+        data, weights = factors(call.node)
+        for weight in weights:
+            node, flipped = weight, False
+            while isinstance(node, fx.Node) and node.op != "get_attr" and operation_name(node) in _FLIPS:
+                node, flipped = node.args[0], not flipped
+            if isinstance(node, fx.Node) and node.op == "get_attr" and node.target == call.parameter:
+                tensor = self.tensor(node)
+                return tensor.transpose(-1, -2) if flipped else tensor, len(data) > 1 and data[0] is weight
+        raise NoForecast(f"the weight of {call.name} is computed in forward")
+
+    def tensor(self, node: fx.Node) -> Tensor:
+        """The tensor that a `get_attr` node names.
+
+        Raises:
+            NoForecast: there is none of that name any more.
+        """
+        value: Any = self.model
+        for part in str(node.target).split("."):
+            value = getattr(value, part, None)
+        if not isinstance(value, Tensor):
+            raise NoForecast(f"{node.target} cannot be read")
+        return value
+
+
+def _geometry(node: fx.Node, settings: Mapping[str, Any]) -> ConvGeometry:
+    """The spatial side of a convolution's call, by the names of its module's attributes."""
+    kernel = tuple(settings["kernel_size"])
+    rank = len(kernel)
+
+    def axes(name: str, default: int) -> tuple[int, ...]:
+        value = settings.get(name, default)
+        return (value,) * rank if isinstance(value, int) else tuple(value)
+
+    dilation = axes("dilation", 1)
+    padding = settings.get("padding", 0)
+    if padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        sides = tuple((t // 2, t - t // 2) for t in total)
+    else:
+        sides = tuple((p, p) for p in (axes("padding", 0) if padding != "valid" else (0,) * rank))
+    source = node.args[0] if node.args else node.kwargs["input"]
+    assert isinstance(source, fx.Node)
+    return ConvGeometry(
+        input_size=tuple(source.meta["shape"][-rank:]),
+        output_size=tuple(node.meta["shape"][-rank:]),
+        kernel=kernel,
+        stride=axes("stride", 1),
+        padding=sides,
+        dilation=dilation,
+        groups=int(settings.get("groups", 1)),
+        transposed=bool(settings.get("transposed", False)),
+        padding_mode=str(settings.get("padding_mode", "zeros")),
+    )
+
+
+def _read(call: Call, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry | None) -> Weights:
+    try:
+        return weights_of(weight, bias, geometry=geometry)
+    except ValueError as error:
+        raise NoForecast(f"{call.name}: {error}") from error
+
+
+@contextmanager
+def _still(module: nn.Module) -> Iterator[None]:
+    """Reads a parametrized weight without a step of what computes it (spectral norm iterates while training)."""
+    computing: Any = module.parametrizations if parametrize.is_parametrized(module) else nn.ModuleList()
+    parts = list(computing.modules())
+    modes = [part.training for part in parts]
+    for part in parts:
+        part.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in zip(parts, modes, strict=True):
+            part.training = mode

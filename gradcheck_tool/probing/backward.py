@@ -1,0 +1,66 @@
+"""What a backward pass starts from: the user's loss, or a random projection of everything that the model returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradcheck_tool.border.blame import blamed
+from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.structures import tensors_in
+
+Loss = Callable[[Any, Any], Any]
+"""`loss_fn(output, targets)`."""
+
+
+def floating_in(output: Any) -> list[Tensor]:
+    """The tensors in a model's output of which a gradient can be taken."""
+    return [tensor for tensor in tensors_in(output) if tensor.is_floating_point() or tensor.is_complex()]
+
+
+def roots_of(output: Any, loss_fn: Loss | None, targets: Any, seed: int) -> tuple[list[Tensor], list[Tensor] | None]:
+    """The tensors to differentiate, and the cotangent of each: with `loss_fn` the loss alone; without it every floating
+    output that requires a gradient, weighed by standard normal numbers from `seed`. A single number that the model
+    returns is its loss.
+
+    Raises:
+        GradtoolError: there is no floating-point output, or `loss_fn` raises or returns no tensor.
+    """
+    floating = floating_in(output)
+    if not floating:
+        raise GradtoolError(
+            f"the model returned no floating-point tensor ({kind_of(output)})",
+            hint="return the logits, not classes, so that a gradient can be taken",
+        )
+    if loss_fn is not None:
+        try:
+            loss = loss_fn(output, targets)
+        except Exception as error:  # the border to the user's code
+            raise blamed(error, "loss_fn(output, targets)") from error
+        if not isinstance(loss, Tensor):
+            raise GradtoolError(f"loss_fn returned {type(loss).__name__}, not a tensor", hint="return the loss itself")
+        return [loss.sum()], None
+    roots = [tensor for tensor in floating if tensor.requires_grad]
+    if len(roots) == 1 and roots[0].dim() == 0 and not roots[0].is_complex():
+        return roots, None
+    generator = torch.Generator().manual_seed(seed)
+    return roots, [_cotangent(root, generator) for root in roots]
+
+
+def _cotangent(root: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers, complex ones for a complex output."""
+    dtype = torch.complex64 if root.is_complex() else torch.float32
+    return torch.randn(root.shape, generator=generator, dtype=dtype).to(root)
+
+
+def kind_of(output: Any) -> str:
+    """ "tensor", "dict", "tuple", "list", or the name of the class."""
+    if isinstance(output, Tensor):
+        return "tensor"
+    for kind in (dict, tuple, list):
+        if type(output) is kind:
+            return kind.__name__
+    return type(output).__name__

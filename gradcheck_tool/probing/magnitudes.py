@@ -1,0 +1,31 @@
+"""Sizes of tensors: norms that do not underflow, and the norm below which a dtype holds nothing but zeros."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def norm(tensor: Tensor) -> float:
+    """The L2 norm of `tensor`, accumulated in float64: no square underflows or overflows."""
+    if tensor.numel() == 0:
+        return 0.0
+    dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
+    dtype = torch.complex128 if dense.is_complex() else torch.float64
+    total = float(torch.linalg.vector_norm(dense, dtype=dtype))
+    largest = float(dense.abs().max()) if total == 0.0 or math.isinf(total) else 0.0
+    if largest and math.isfinite(largest):  # float64 values whose squares float64 cannot hold
+        return largest * float(torch.linalg.vector_norm(dense.to(dtype) / largest))
+    return total
+
+
+def floor(tensor: Tensor) -> float:
+    """The norm below which a gradient of this tensor holds nothing but zeros.
+
+    Half precision keeps its subnormal numbers everywhere, the others not on every device.
+    """
+    limits = torch.finfo(tensor.dtype)
+    smallest = limits.tiny * limits.eps if tensor.dtype == torch.float16 else limits.tiny
+    return float(smallest) * math.sqrt(tensor.numel())

@@ -1,0 +1,138 @@
+"""The file that `fix -o` writes: it builds the user's model with its norms, from wherever it is imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradcheck_tool.api import fix_subject
+from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.remedy.wrapper import build_fixed
+from gradcheck_tool.results import FixResult
+from gradcheck_tool.target import load_subject
+
+MODEL = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self, depth=6):
+            super().__init__()
+            self.body = nn.Sequential(*[part for _ in range(depth) for part in (nn.Linear(8, 8), nn.Sigmoid())])
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.head(self.body(x))
+
+    def build(depth=4):
+        return Net(depth)
+"""
+
+TARGETS = {
+    "model.py:Net": 6,
+    "model.py": 6,
+    "model.py:build(depth=5)": 5,
+    "package_of_wrapper_tests.module:Net": 6,
+    "package_of_wrapper_tests.module:build(5)": 5,
+}
+"""Forms of TARGET, and the number of blocks that the model has."""
+
+REPORT = """
+    import importlib.util, json, sys, torch
+    reports = []
+    for path in sys.argv[1:]:
+        spec = importlib.util.spec_from_file_location("fixed", path)
+        fixed = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(fixed)
+        weights = []
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            model = fixed.build_model()
+            weights.append(float(model.get_parameter("head.weight").sum()))
+        norms = [name for name, module in model.named_modules() if isinstance(module, torch.nn.BatchNorm1d)]
+        reports.append({"norms": norms, "weights": weights, "shape": list(model(torch.randn(5, 8)).shape)})
+    print(json.dumps(reports))
+"""
+
+
+def write_project(folder: Path) -> None:
+    """model.py, the same as a module of a package, and an empty folder."""
+    package = folder / "package_of_wrapper_tests"
+    package.mkdir()
+    (folder / "out").mkdir()
+    (package / "__init__.py").touch()
+    for place in (folder / "model.py", package / "module.py"):
+        place.write_text(textwrap.dedent(MODEL))
+
+
+def fix(target: str, output: str | None = None) -> FixResult:
+    return fix_subject(load_subject(target), output=Path(output) if output else None)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    write_project(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the written files build, by TARGET, in a fresh process that was started in another folder."""
+    folder = tmp_path_factory.mktemp("project")
+    write_project(folder)
+    names = [f"out/fixed_{index}.py" for index in range(len(TARGETS))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", [*sys.path])
+        for target, name in zip(TARGETS, names, strict=True):
+            fix(target, name)
+    command = [sys.executable, "-c", textwrap.dedent(REPORT), *(str(folder / name) for name in names)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder / "out", timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    return dict(zip(TARGETS, json.loads(ran.stdout), strict=True))
+
+
+@pytest.mark.parametrize(("target", "depth"), TARGETS.items(), ids=TARGETS)
+def test_the_file_builds_the_model_with_the_norms_of_the_plan(built: dict[str, Any], target: str, depth: int) -> None:
+    assert built[target]["norms"] == [f"body.{2 * index}_norm" for index in range(depth)]
+    assert built[target]["shape"] == [5, 2]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_weights_follow_the_random_state_of_torch(built: dict[str, Any], target: str) -> None:
+    first, again, other = built[target]["weights"]
+    assert first == again != other
+
+
+@pytest.mark.parametrize("name", ["model_fixed.py", "out/elsewhere.py"])
+def test_the_diff_is_what_is_written_and_patch_applies_it(project: Path, name: str) -> None:
+    written = fix("model.py:Net", name)
+    text = (project / name).read_text()
+    (project / name).unlink()
+    subprocess.run(["patch", "-p0", "-s"], input=written.diff, text=True, check=True, cwd=project)
+    assert (project / name).read_text() == text
+    assert written.written == name
+
+
+def test_without_an_output_the_diff_is_there_and_nothing_is_written(project: Path) -> None:
+    before = sorted(project.rglob("*.py"))
+    result = fix("model.py:Net")
+    assert result.diff.startswith("--- /dev/null\n+++ model_fixed.py\n")
+    assert (result.written, sorted(project.rglob("*.py"))) == (None, before)
+
+
+def test_a_model_that_has_changed_since_is_told_so(project: Path) -> None:
+    plan = [(entry.after, entry.norm, entry.num_features) for entry in fix("model.py:Net").plan]
+    model = project / "model.py"
+    model.write_text(model.read_text().replace("self.body", "self.trunk"))
+    with pytest.raises(GradtoolError, match=r"has changed since the plan was made: no call body\.0") as caught:
+        build_fixed("model.py:Net", plan)
+    assert caught.value.hint == "run gradtool fix again"
