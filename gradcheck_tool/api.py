@@ -22,7 +22,8 @@ from gradcheck_tool.capturing import CapturedModule
 from gradcheck_tool.capturing import capture as capture_graph
 from gradcheck_tool.errors import GradientHealthError
 from gradcheck_tool.files import write_whole
-from gradcheck_tool.inputs import Inputs, batch_size, describe, for_model, resized
+from gradcheck_tool.inputs import Inputs, describe, for_model
+from gradcheck_tool.inputs.samples import enough, varied
 from gradcheck_tool.remedy.outcome import improved, reached
 from gradcheck_tool.remedy.plan import covered, plan_batch_norm
 from gradcheck_tool.remedy.rewrite import duplicate, insert
@@ -171,7 +172,7 @@ def audit_subject(
     selected, ignored = parse_codes(select), parse_codes(ignore)
     tell("recording the model", 0, steps)
     if probe:
-        subject = _with_enough_samples(subject, seed)
+        subject = _measurable(subject, seed)
     reading = auditing.read(subject.model, subject.inputs)
     profile = None
     if probe:
@@ -187,7 +188,7 @@ def probe_subject(subject: Subject, *, seed: int = 0, progress: Progress | None 
     """`probe` of a loaded target."""
     tell = progress or _silent
     tell("probing", 0, 1)
-    subject = _with_enough_samples(subject, seed)
+    subject = _measurable(subject, seed)
     profile = _probe(subject, seed)
     tell("done", 1, 1)
     return ProbeReport(subject.target, describe(subject.model, subject.inputs), profile)
@@ -207,7 +208,7 @@ def fix_subject(
     tell = progress or _silent
     tell("recording the model", 0, 4)
     model = subject.model
-    subject = _with_enough_samples(subject, seed, always=True)
+    subject = _measurable(subject, seed, always=True)
     reading = auditing.read(model, subject.inputs)
     plan, skipped = plan_batch_norm(reading.structure, model, min_depth, subject.births)
     over = covered(reading.structure.chains, min_depth)
@@ -279,14 +280,15 @@ def _materialized(model: nn.Module, inputs: Inputs) -> nn.Module:
     return twin
 
 
-def _with_enough_samples(subject: Subject, seed: int, always: bool = False) -> Subject:
-    """A batch of one has no variance: where batch norm trains, or will, the inputs get a second sample."""
-    trains_batch_norm = any(isinstance(module, _BatchNorm) for module in subject.model.modules())
-    if batch_size(subject.inputs) != 1 or subject.targets is not None or not (always or trains_batch_norm):
+def _measurable(subject: Subject, seed: int, always: bool = False) -> Subject:
+    """`subject` with inputs that batch statistics can be taken of, where they are (or will be, `always`) taken. Inputs
+    that come with targets stay as they are."""
+    if subject.targets is not None:
         return subject
-    size = 32 if subject.inputs.free_batch else 2
-    note = "a batch of one has no variance, so samples were added"
-    return replace(subject, inputs=replace(resized(subject.inputs, size, seed), note=note))
+    inputs = varied(subject.model, subject.inputs, seed)
+    if always or any(isinstance(module, _BatchNorm) for module in subject.model.modules()):
+        inputs = enough(inputs, seed)
+    return replace(subject, inputs=inputs)
 
 
 def _probe(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
-from gradcheck_tool.ops import Kind, Operation, bends, is_tensor
+from gradcheck_tool.ops import Kind, Operation, bends, covers_all, is_tensor
 
 if TYPE_CHECKING:
     from gradcheck_tool.chains.dataflow import Flow
@@ -118,7 +118,7 @@ def _of_one(form: Form, operation: Operation, node: fx.Node, part: fx.Node) -> F
             and name in _PICKS
             and (not is_tensor(part) or node.meta.get("shape") != part.meta.get("shape"))
         )
-        return None if picked and not _only_adds_dimensions(node) else form
+        return None if picked and not (name == "getitem" and is_tensor(node) and covers_all(node.args[1])) else form
     negative = name in _EXPONENTS and _is_negative(node)
     squares = name in ("mul", "__mul__", "multiply", "__imul__") and node.args[:2] == (part, part)
     if tag is Tag.VALUE:
@@ -133,18 +133,14 @@ def _of_one(form: Form, operation: Operation, node: fx.Node, part: fx.Node) -> F
     return form if kind in (Kind.PRODUCT, Kind.SUM) or name in _KEEPS or name in _POWERS else None
 
 
-def _only_adds_dimensions(node: fx.Node) -> bool:
-    """`x[:, None]`, `x[...]`: all of x is still there."""
-    index = node.args[1] if len(node.args) > 1 else None
-    parts = index if isinstance(index, tuple) else (index,)
-    return node.meta.get("shape") is not None and all(
-        part is None or part is Ellipsis or part == slice(None) for part in parts
-    )
-
-
 def _is_mean_of_var_mean(node: fx.Node) -> bool:
     source, index = node.args[0], node.args[1]
-    return isinstance(source, fx.Node) and index == 1 and source.target in (torch.var_mean, torch.std_mean)
+    return (
+        isinstance(source, fx.Node)
+        and isinstance(index, int)
+        and index == 1
+        and source.target in (torch.var_mean, torch.std_mean)
+    )
 
 
 def _is_negative(node: fx.Node) -> bool:

@@ -43,71 +43,74 @@ class Kind(Enum):
 
 _WORDS = {
     Kind.ACTIVATION: """
-        relu relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish hardtanh hardsigmoid hardswish hardshrink softshrink
-        tanhshrink threshold softplus softsign logsigmoid log_sigmoid sigmoid tanh glu exp exp2 expm1 log log1p log2 log10
-        abs absolute __abs__ square sqrt rsqrt reciprocal sin cos tan asin arcsin acos arccos atan arctan sinh cosh asinh
-        arcsinh acosh arccosh atanh arctanh sinc erf erfc erfcx erfinv expit logit clamp clip clamp_min clamp_max
-        fmod remainder __mod__ __rmod__ sign sgn round floor ceil frac fix trunc copysign heaviside angle
-        gammaln lgamma digamma psi polygamma multigammaln mvlgamma i0 i0e i1 i1e ndtr ndtri log_ndtr entr logaddexp
-        logaddexp2 hypot atan2 arctan2 xlogy xlog1py zeta igamma igammac gammainc gammaincc nextafter floor_divide
-        __floordiv__ __rfloordiv__ __rpow__ bessel_j0 bessel_j1 bessel_y0 bessel_y1 modified_bessel_i0 modified_bessel_i1
-        modified_bessel_k0 modified_bessel_k1 scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0 airy_ai""",
+        relu relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish hardtanh hardsigmoid hardswish hardshrink
+        softshrink tanhshrink threshold softplus softsign logsigmoid log_sigmoid sigmoid tanh glu exp exp2 expm1 log
+        log1p log2 log10 abs absolute __abs__ square sqrt rsqrt reciprocal sin cos tan asin arcsin acos arccos atan
+        arctan sinh cosh asinh arcsinh acosh arccosh atanh arctanh sinc erf erfc erfcx erfinv expit logit clamp clip
+        clamp_min clamp_max fmod remainder __mod__ __rmod__ sign sgn round floor ceil frac fix trunc copysign
+        heaviside angle gammaln lgamma digamma psi polygamma multigammaln mvlgamma i0 i0e i1 i1e ndtr ndtri log_ndtr
+        entr logaddexp logaddexp2 hypot atan2 arctan2 xlogy xlog1py zeta igamma igammac gammainc gammaincc nextafter
+        floor_divide __floordiv__ __rfloordiv__ __rpow__ bessel_j0 bessel_j1 bessel_y0 bessel_y1 modified_bessel_i0
+        modified_bessel_i1 modified_bessel_k0 modified_bessel_k1 scaled_modified_bessel_k0 scaled_modified_bessel_k1
+        spherical_bessel_j0 airy_ai""",
     Kind.NORMALIZATION: """
         batch_norm layer_norm group_norm instance_norm local_response_norm rms_norm normalize native_batch_norm
         native_layer_norm native_group_norm native_channel_norm cudnn_batch_norm miopen_batch_norm""",
     Kind.PASSING: """
-        flatten reshape reshape_as view view_as permute transpose t swapaxes swapdims movedim moveaxis squeeze unsqueeze
-        expand expand_as repeat tile repeat_interleave contiguous clone to type type_as float half double bfloat16 cfloat
-        cdouble chalf cpu cuda xpu pin_memory getitem select narrow narrow_copy index_select gather take take_along_dim
-        chunk split split_with_sizes tensor_split hsplit vsplit dsplit unbind unflatten unfold as_strided ravel roll flip
-        fliplr flipud rot90 diagonal diag diag_embed diagflat tril triu dropout dropout1d dropout2d dropout3d alpha_dropout
-        feature_alpha_dropout feature_dropout native_dropout identity masked_fill masked_select nan_to_num neg negative
-        positive __neg__ __pos__ requires_grad deg2rad rad2deg real imag conj conj_physical resolve_conj resolve_neg
-        view_as_real view_as_complex pixel_shuffle pixel_unshuffle native_channel_shuffle channel_shuffle pad
-        constant_pad_nd atleast_1d atleast_2d atleast_3d broadcast_to broadcast_tensors meshgrid to_dense coalesce T mT H mH
-        adjoint matrix_H retain_grad alias as_tensor asarray share_memory rename refine_names align_to align_as unsafe_chunk unsafe_split
-        unsafe_split_with_sizes squeeze_copy unsqueeze_copy expand_copy view_copy alias_copy permute_copy transpose_copy
-        t_copy select_copy slice_copy diagonal_copy split_copy unbind_copy detach_copy""",
+        flatten reshape reshape_as view view_as permute transpose t swapaxes swapdims movedim moveaxis squeeze
+        unsqueeze expand expand_as repeat tile repeat_interleave contiguous clone to type type_as float half double
+        bfloat16 cfloat cdouble chalf cpu cuda xpu pin_memory getitem select narrow narrow_copy index_select gather
+        take take_along_dim chunk split split_with_sizes tensor_split hsplit vsplit dsplit unbind unflatten unfold
+        as_strided ravel roll flip fliplr flipud rot90 diagonal diag diag_embed diagflat tril triu dropout dropout1d
+        dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout native_dropout identity masked_fill
+        masked_select nan_to_num neg negative positive __neg__ __pos__ requires_grad deg2rad rad2deg real imag conj
+        conj_physical resolve_conj resolve_neg view_as_real view_as_complex pixel_shuffle pixel_unshuffle
+        native_channel_shuffle channel_shuffle pad constant_pad_nd atleast_1d atleast_2d atleast_3d broadcast_to
+        broadcast_tensors meshgrid to_dense coalesce T mT H mH adjoint matrix_H retain_grad alias as_tensor asarray
+        share_memory rename refine_names align_to align_as unsafe_chunk unsafe_split unsafe_split_with_sizes
+        squeeze_copy unsqueeze_copy expand_copy view_copy alias_copy permute_copy transpose_copy t_copy select_copy
+        slice_copy diagonal_copy split_copy unbind_copy detach_copy""",
     Kind.MIXING: """
-        mean sum nanmean nansum sum_to_size amax amin median nanmedian mode cumsum trace diff
-        avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices
+        mean sum nanmean nansum sum_to_size amax amin median nanmedian mode cumsum trace diff avg_pool1d avg_pool2d
+        avg_pool3d max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices
         max_pool3d_with_indices adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
         adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices
         adaptive_max_pool3d_with_indices lp_pool1d lp_pool2d lp_pool3d fractional_max_pool2d fractional_max_pool3d
         fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices max_unpool1d max_unpool2d max_unpool3d
         interpolate upsample upsample_nearest upsample_bilinear fold grid_sample""",
     Kind.SUM: """
-        add sub subtract rsub __add__ __radd__ __sub__ __rsub__ __iadd__ __isub__ cat concat concatenate stack hstack vstack
-        dstack column_stack row_stack where lerp addcmul addcdiv maximum minimum fmax fmin scatter scatter_add
-        scatter_reduce index_add index_put index_copy index_fill index_reduce masked_scatter copy slice_scatter
-        select_scatter diagonal_scatter as_strided_scatter put block_diag cartesian_prod""",
+        add sub subtract rsub __add__ __radd__ __sub__ __rsub__ __iadd__ __isub__ cat concat concatenate stack
+        hstack vstack dstack column_stack row_stack where lerp addcmul addcdiv maximum minimum fmax fmin scatter
+        scatter_add scatter_reduce index_add index_put index_copy index_fill index_reduce masked_scatter copy
+        slice_scatter select_scatter diagonal_scatter as_strided_scatter put block_diag cartesian_prod""",
     Kind.PRODUCT: """
-        mul multiply __mul__ __rmul__ __imul__ div divide true_divide __truediv__ __rtruediv__ __itruediv__ __rdiv__ __div__
-        pow __pow__ __ipow__ float_power ldexp outer ger cross linalg_cross""",
+        mul multiply __mul__ __rmul__ __imul__ div divide true_divide __truediv__ __rtruediv__ __itruediv__ __rdiv__
+        __div__ pow __pow__ __ipow__ float_power ldexp outer ger cross linalg_cross""",
     Kind.CONTRACTION: """
-        matmul mm bmm mv dot vdot vecdot linalg_vecdot linalg_matmul linalg_multi_dot inner addmm addmv addbmm baddbmm addr
-        einsum tensordot kron __matmul__ __rmatmul__ chain_matmul linear bilinear conv1d conv2d conv3d conv_transpose1d
-        conv_transpose2d conv_transpose3d convolution conv_tbc""",
+        matmul mm bmm mv dot vdot vecdot linalg_vecdot linalg_matmul linalg_multi_dot inner addmm addmv addbmm
+        baddbmm addr einsum tensordot kron __matmul__ __rmatmul__ chain_matmul linear bilinear conv1d conv2d conv3d
+        conv_transpose1d conv_transpose2d conv_transpose3d convolution conv_tbc""",
     Kind.ATTENTION: "scaled_dot_product_attention multi_head_attention_forward flex_attention",
     Kind.EMBEDDING: "embedding embedding_bag",
     Kind.STATISTIC: """
-        var std var_mean std_mean norm vector_norm linalg_vector_norm linalg_norm native_norm frobenius_norm nuclear_norm""",
+        var std var_mean std_mean norm vector_norm linalg_vector_norm linalg_norm native_norm frobenius_norm
+        nuclear_norm""",
     Kind.SOFTMAX: "softmax log_softmax softmin _softmax _log_softmax gumbel_softmax",
     Kind.RECURRENT: "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
     Kind.LOSS: """
-        binary_cross_entropy binary_cross_entropy_with_logits cosine_embedding_loss cross_entropy ctc_loss gaussian_nll_loss
-        hinge_embedding_loss huber_loss kl_div l1_loss linear_cross_entropy margin_ranking_loss mse_loss multi_margin_loss
-        multilabel_margin_loss multilabel_soft_margin_loss nll_loss poisson_nll_loss smooth_l1_loss soft_margin_loss
-        triplet_margin_loss triplet_margin_with_distance_loss""",
+        binary_cross_entropy binary_cross_entropy_with_logits cosine_embedding_loss cross_entropy ctc_loss
+        gaussian_nll_loss hinge_embedding_loss huber_loss kl_div l1_loss linear_cross_entropy margin_ranking_loss
+        mse_loss multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss nll_loss poisson_nll_loss
+        smooth_l1_loss soft_margin_loss triplet_margin_loss triplet_margin_with_distance_loss""",
     Kind.CUT: "detach data numpy",
     Kind.DISCRETE: """
-        eq ne lt le gt ge not_equal less less_equal greater greater_equal __eq__ __ne__ __lt__ __le__ __gt__ __ge__ isnan
-        isinf isfinite isposinf isneginf isreal isclose isin signbit logical_and logical_or logical_not logical_xor
-        bitwise_and bitwise_or bitwise_not bitwise_xor __and__ __or__ __xor__ __invert__ argmax argmin argsort argwhere
-        nonzero one_hot bool int long short byte char searchsorted bucketize multinomial bernoulli poisson any all unique
-        unique_consecutive zeros_like ones_like full_like empty_like rand_like randn_like randint_like new_zeros new_ones
-        new_full new_empty new_tensor count_nonzero histc bincount fill zero normal uniform random exponential geometric
-        cauchy log_normal""",
+        eq ne lt le gt ge not_equal less less_equal greater greater_equal __eq__ __ne__ __lt__ __le__ __gt__ __ge__
+        isnan isinf isfinite isposinf isneginf isreal isclose isin signbit logical_and logical_or logical_not
+        logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor __and__ __or__ __xor__ __invert__ argmax argmin
+        argsort argwhere nonzero one_hot bool int long short byte char searchsorted bucketize multinomial bernoulli
+        poisson any all unique unique_consecutive zeros_like ones_like full_like empty_like rand_like randn_like
+        randint_like new_zeros new_ones new_full new_empty new_tensor count_nonzero histc bincount fill zero normal
+        uniform random exponential geometric cauchy log_normal""",
     Kind.ASSIGN: "setitem setattr",
     Kind.CONSTANT: """
         size dim ndim ndimension numel nelement stride storage_offset element_size itemsize nbytes is_floating_point
@@ -257,7 +260,7 @@ _BIASED_PRODUCTS = {  # by keyword, every factor: which of them is the weight sh
 
 
 def factors(node: fx.Node) -> tuple[list[Any], list[Any]]:
-    """(data, weights) of a matrix product or functional layer, by position: `F.linear(x, w)`, `x @ w`, `addmm(b, x, w)`.
+    """(data, weights) of a matrix product or functional layer: `F.linear(x, w)`, `x @ w`, `addmm(b, x, w)`.
 
     In a plain product either factor may be the weight; both are returned in both lists then.
     """
@@ -278,6 +281,12 @@ def factors(node: fx.Node) -> tuple[list[Any], list[Any]]:
         return args, args
     both = args[:2] + [kwargs[key] for key in ("input", "other", "mat2", "vec", "vec2", "tensor") if key in kwargs]
     return both, both
+
+
+def covers_all(index: Any) -> bool:
+    """Whether `x[index]` is all of x: an index of nothing but `:`, `...` and None."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is Ellipsis or part is None or (isinstance(part, slice) and part == slice(None)) for part in parts)
 
 
 def is_tensor(node: fx.Node) -> bool:

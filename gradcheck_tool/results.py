@@ -60,7 +60,7 @@ def this_tool() -> Tool:
 
 @dataclass(frozen=True)
 class Target:
-    """What was looked at: the TARGET as typed, the user's file (None for an object handed over in Python), its name there."""
+    """What was looked at: the TARGET as typed, the user's file (None for an object handed over in Python), its name."""
 
     spec: str
     file: str | None
@@ -125,7 +125,7 @@ class CaptureFacts:
 
 @dataclass(frozen=True)
 class Chain:
-    """A maximal run of unnormalized blocks. Decades: log10 of the gradient norm at the first block over that at the last."""
+    """A maximal run of unnormalized blocks. Decades: log10 of the gradient norm at its first block over its last."""
 
     layers: tuple[str, ...]
     activations: tuple[str, ...]

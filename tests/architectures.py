@@ -1,4 +1,4 @@
-"""Well-known architectures, re-created small and without normalization unless said, and what the analysis says of a net.
+"""Well-known architectures, re-created small, without norms unless said, and what the analysis says of a net.
 
 The chains that tests expect of them were read off the papers' diagrams, by hand.
 """
@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import gradcheck_tool as gct
 from gradcheck_tool.capturing.recorder import record
 from gradcheck_tool.chains import Structure, analyze
+from gradcheck_tool.results import Finding
 
 Chains = list[list[str]]
 
@@ -26,6 +28,11 @@ def structure_of(model: nn.Module, *inputs: Any) -> Structure:
 def chains_of(model: nn.Module, *inputs: Any) -> Chains:
     """The chains by layer names, deepest first."""
     return [[block.name for block in chain] for chain in structure_of(model, *inputs).chains]
+
+
+def findings(model: nn.Module, *inputs: Tensor, select: str = "GT0", **options: Any) -> tuple[Finding, ...]:
+    """What audit finds, for vectors of 8 unless other inputs are given."""
+    return gct.audit(model, inputs or (torch.randn(4, 8),), select=[select], **options).findings
 
 
 class Net(nn.Module):

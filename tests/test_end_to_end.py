@@ -9,11 +9,13 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from transcripts import shows
 
@@ -24,6 +26,15 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 DEEP = "examples/deep_sigmoid_mlp.py"
 COMMANDS = ("audit", "audit --probe", "probe", "fix --insert-bn")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Nets this small gain nothing by a second thread, and on a busy machine two wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ SETTINGS = ("set_", "use_", "is_", "get_", "init", "import_", "manual_", "compil
 
 
 def kind_by_computing(function: Callable[..., Any]) -> str | None:
-    """ "nonlinear", "linear" or "mixing", by values alone; None where a function does not take one vector to another."""
+    """ "nonlinear", "linear" or "mixing", by values alone; None where it takes no vector to another."""
     found = None
     for sample in SAMPLES:
         try:
@@ -68,8 +68,8 @@ def of_one_vector() -> Iterator[Any]:
     for place, owner in places.items():
         for name in dir(owner):
             function = getattr(owner, name)
-            hidden = (
-                name.startswith(SETTINGS) or (name.startswith("_") and not (place == "Tensor" and name.startswith("__")))
+            hidden = name.startswith(SETTINGS) or (
+                name.startswith("_") and not (place == "Tensor" and name.startswith("__"))
             )
             if hidden or not callable(function) or inspect.isclass(function) or inspect.ismodule(function):
                 continue
@@ -119,24 +119,25 @@ def test_glu_halves_and_is_an_activation() -> None:
 
 MODULES = {
     Kind.ACTIVATION: (
-        "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid Mish PReLU RReLU ReLU ReLU6 SELU "
-        "SiLU Sigmoid Softplus Softshrink Softsign Tanh Tanhshrink"
+        "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid Mish PReLU RReLU "
+        "ReLU ReLU6 SELU SiLU Sigmoid Softplus Softshrink Softsign Tanh Tanhshrink"
     ),
     Kind.NORMALIZATION: (
-        "BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LayerNorm GroupNorm "
-        "RMSNorm LocalResponseNorm CrossMapLRN2d LazyBatchNorm1d LazyInstanceNorm2d"
+        "BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d "
+        "LayerNorm GroupNorm RMSNorm LocalResponseNorm CrossMapLRN2d LazyBatchNorm1d LazyInstanceNorm2d"
     ),
     Kind.WEIGHT: (
-        "Linear Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d Bilinear LazyLinear LazyConv2d "
-        "LazyConvTranspose3d"
+        "Linear Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d Bilinear LazyLinear "
+        "LazyConv2d LazyConvTranspose3d"
     ),
     Kind.PASSING: (
-        "Identity Flatten Unflatten Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout ConstantPad1d "
-        "ReflectionPad2d ReplicationPad3d ZeroPad2d CircularPad2d PixelShuffle PixelUnshuffle ChannelShuffle"
+        "Identity Flatten Unflatten Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout "
+        "ConstantPad1d ReflectionPad2d ReplicationPad3d ZeroPad2d CircularPad2d PixelShuffle PixelUnshuffle "
+        "ChannelShuffle"
     ),
     Kind.MIXING: (
-        "AvgPool1d AvgPool2d MaxPool2d MaxPool3d AdaptiveAvgPool2d AdaptiveMaxPool1d LPPool2d FractionalMaxPool2d MaxUnpool2d "
-        "Upsample UpsamplingNearest2d UpsamplingBilinear2d Fold Unfold"
+        "AvgPool1d AvgPool2d MaxPool2d MaxPool3d AdaptiveAvgPool2d AdaptiveMaxPool1d LPPool2d "
+        "FractionalMaxPool2d MaxUnpool2d Upsample UpsamplingNearest2d UpsamplingBilinear2d Fold Unfold"
     ),
     Kind.SOFTMAX: "Softmax Softmax2d LogSoftmax Softmin",
     Kind.EMBEDDING: "Embedding EmbeddingBag",

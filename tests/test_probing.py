@@ -497,3 +497,15 @@ def test_what_cannot_be_probed_is_refused_in_one_line(model: nn.Module, message:
 def test_a_loss_is_refused_that(loss_fn: Callable[[Any, Any], Any], message: str) -> None:
     with pytest.raises(gct.GradtoolError, match=message):
         gct.probe(Modules(), torch.randn(5, WIDTH), loss_fn)
+
+
+def test_fused_recurrent_layers_are_named_as_not_measured() -> None:
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.out = nn.LSTM(8, 8, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.lstm(x)[0])
+
+    assert "not measured: lstm, whose steps run fused" in gct.probe(Tagger(), torch.randn(4, 5, 8)).reasons

@@ -1,4 +1,4 @@
-"""Recurrences: a run goes through the steps. What only looks like one, such as a residual net with a shared layer, not."""
+"""Recurrences: a run goes through the steps. A residual net with a shared layer is none."""
 
 from __future__ import annotations
 

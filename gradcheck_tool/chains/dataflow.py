@@ -13,11 +13,14 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from gradcheck_tool.ops import Kind, Operation, is_tensor, operands
+from gradcheck_tool.ops import Kind, Operation, covers_all, is_tensor, operands
 
-_VIEWS = frozenset(
-    ["view", "view_as", "reshape", "reshape_as", "flatten", "ravel", "contiguous", "permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis", "squeeze", "unsqueeze", "expand", "expand_as", "select", "narrow", "chunk", "split", "split_with_sizes", "tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "unfold", "diagonal", "as_strided", "unflatten", "detach", "alias", "view_as_real", "view_as_complex", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_to", "T", "mT", "H", "mH", "data", "real", "imag", "requires_grad", "Identity", "Flatten", "Unflatten"]
-)
+_VIEW_NAMES = """
+    view view_as reshape reshape_as flatten ravel contiguous permute transpose t swapaxes swapdims movedim moveaxis
+    squeeze unsqueeze expand expand_as select narrow chunk split split_with_sizes tensor_split hsplit vsplit dsplit
+    unbind unfold diagonal as_strided unflatten detach alias view_as_real view_as_complex atleast_1d atleast_2d
+    atleast_3d broadcast_to T mT H mH data real imag requires_grad Identity Flatten Unflatten"""
+_VIEWS = frozenset(_VIEW_NAMES.split())
 """Ops whose result shares memory with their operand (some of them copy where they must; that is not seen)."""
 _CASTS = frozenset(["to", "type", "type_as", "float", "double", "half", "bfloat16", "cpu"])
 """Ops that return their operand itself where there is nothing to cast."""
@@ -25,7 +28,7 @@ _CASTS = frozenset(["to", "type", "type_as", "float", "double", "half", "bfloat1
 
 @dataclass(frozen=True)
 class Source:
-    """One value that a node reads: that of `node`, or where `memory` is set, what the memory holds after `node` wrote."""
+    """One value that a node reads: that of `node`, or where `memory` is set, what the memory holds after it wrote."""
 
     node: fx.Node
     memory: bool = False
@@ -145,14 +148,7 @@ def _is_in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
 
 def _keeps_a_part(node: fx.Node, operation: Operation, target: fx.Node, root: fx.Node) -> bool:
     """Whether a write into `target` leaves elements of `root` as they were."""
-    if operation.name == "setitem" and not _covers_all(node.args[1]):
+    if operation.name == "setitem" and not covers_all(node.args[1]):
         return True
     sizes = [part.meta.get("shape") for part in (target, root)]
     return any(size is None for size in sizes) or math.prod(sizes[0]) < math.prod(sizes[1])  # type: ignore[arg-type]
-
-
-def _covers_all(index: Any) -> bool:
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(
-        part is Ellipsis or part is None or part == slice(None) for part in parts if not isinstance(part, fx.Node)
-    ) and (not any(isinstance(part, fx.Node) for part in parts))

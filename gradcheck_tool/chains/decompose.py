@@ -13,13 +13,13 @@ def decompose(blocks: nx.DiGraph) -> tuple[tuple[Block, ...], ...]:
     order = list(blocks)  # in the order of the graph: parents come before their children
     longest: dict[Block, int] = {}
     onward: dict[Block, Block | None] = {}
-    for block in reversed(order):
+    for parent in reversed(order):
         best: Block | None = None
-        for child in blocks.successors(block):
+        for child in blocks.successors(parent):
             if best is None or longest[child] > longest[best]:
                 best = child
-        onward[block] = best
-        longest[block] = 1 + (longest[best] if best is not None else 0)
+        onward[parent] = best
+        longest[parent] = 1 + (longest[best] if best is not None else 0)
     continues = {child for child in onward.values() if child is not None}
     chains = []
     for start in order:

@@ -62,10 +62,11 @@ def find_live(graph: fx.Graph, operations: Mapping[fx.Node, Operation], flow: Fl
     """The nodes from which a gradient flows back to the input."""
     live: set[fx.Node] = set()
     for node in graph.nodes:
-        behind = (source.node in live for source in flow.sources[node])
-        if (node.op == "placeholder" and is_float(node)) or (not cuts(node, operations.get(node)) and any(behind)) or (
-            node in operations and operations[node].kind in (Kind.EMBEDDING, Kind.WEIGHT) and "no_grad" not in node.meta
-        ):
+        operation = operations.get(node)
+        learned = operation is not None and operation.kind in (Kind.EMBEDDING, Kind.WEIGHT)
+        begins = (node.op == "placeholder" and is_float(node)) or (learned and "no_grad" not in node.meta)
+        behind = any(source.node in live for source in flow.sources[node])
+        if begins or (behind and not cuts(node, operation)):
             live.add(node)
     return frozenset(live)
 
@@ -93,9 +94,10 @@ def find_attention(
         kind = operations[node].kind
         several = sum(layers.depends[source.node] for source in flow.sources[node]) > 1
         ahead = any(user in weighs for user in flow.users[node])
+        passes = kind in (Kind.PASSING, Kind.MIXING) or (kind in (Kind.SUM, Kind.PRODUCT) and not several)
         if kind is Kind.SOFTMAX and ahead:
             attention.add(node)
-        elif (kind in (Kind.CONTRACTION, Kind.PRODUCT) and several) or (ahead and (kind in (Kind.PASSING, Kind.MIXING) or (kind in (Kind.SUM, Kind.PRODUCT) and not several))):
+        if (kind in (Kind.CONTRACTION, Kind.PRODUCT) and several) or (ahead and passes):
             weighs.add(node)
     return frozenset(attention)
 

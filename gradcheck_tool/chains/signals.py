@@ -1,4 +1,4 @@
-"""What is known of a node's value while the graph is walked: the run that it belongs to, the layer that it comes from."""
+"""What is known of a node's value while the graph is walked: the run that it belongs to, the layer it comes from."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Signal:
     `closed_by` the activation that closed it on this way. `pending`: the weight-layer call whose output it is, through
     passing ops alone; `entry`: the signal that went into that call. `origin`: the node of which it is an elementwise
     function, `of_call` the call whose output the origin is, and `bent` tells whether that function is nonlinear.
-    `shared`: the repeated layers that lie behind it, as bits. `fed`: the call whose output this still is, through passing
-    ops and normalizations. `trail`: the nodes back to the activation of the last block.
+    `shared`: the repeated layers that lie behind it, as bits. `fed`: the call whose output this still is, through
+    passing ops and normalizations. `trail`: the nodes back to the activation of the last block.
     """
 
     data: bool = False

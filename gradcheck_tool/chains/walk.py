@@ -160,8 +160,8 @@ class Walk:
         return self._joined(node, carrying, shared)
 
     def _activated(self, node: fx.Node, signal: Signal, shared: int, last: bool = False) -> Signal:
-        """Behind a nonlinear function: if a layer's output came here through passing ops alone, that is a block. `last`:
-        the function is spelled out in several ops, of which this is the last so far."""
+        """Behind a nonlinear function: if a layer's output came here through passing ops alone, that is a block.
+        `last`: the function is spelled out in several ops, of which this is the last so far."""
         if signal.fed is not None:
             self.activation_of.setdefault(signal.fed, node)
         call = signal.pending or (signal.of_call if last else None)

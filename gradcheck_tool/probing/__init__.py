@@ -27,7 +27,7 @@ from gradcheck_tool.probing.backward import Loss, floating_in, kind_of, roots_of
 from gradcheck_tool.probing.changes import decades_between, growth, largest_change, shrinkage
 from gradcheck_tool.probing.magnitudes import floor, norm
 from gradcheck_tool.probing.saturation import ActivationFigures, active, bounds, channel_dim, figures
-from gradcheck_tool.probing.zeros import explain_zeros
+from gradcheck_tool.probing.zeros import explain_zeros, in_short
 from gradcheck_tool.results import GradientProfile, LayerGradient, ProbeOutput
 from gradcheck_tool.state import preserved, training_mode
 from gradcheck_tool.structures import map_tensors
@@ -172,6 +172,7 @@ class _Pass:
                 zeros=explain_zeros(layers, self.structure, self.model, too_small),
             )
         )
+        reasons = (*reasons, *self.not_measured())
         return GradientProfile(
             verdict=verdict,
             reasons=reasons,
@@ -260,6 +261,12 @@ class _Pass:
             dead_fraction=seen.dead if seen else None,
             saturated_fraction=seen.saturated if seen else None,
         )
+
+    def not_measured(self) -> list[str]:
+        """torch's fused recurrent layers have weights, and no calls of weight layers that could be measured."""
+        fused = [node for node, op in self.structure.operations.items() if op.kind is Kind.RECURRENT]
+        names = list(dict.fromkeys(str(node.target) for node in fused if node.op == "call_module"))
+        return [f"not measured: {in_short(names)}, whose steps run fused"] if names else []
 
     def non_finite(self, outputs_finite: bool, layers: Sequence[LayerGradient]) -> str | None:
         if self.seen.first_non_finite is not None:

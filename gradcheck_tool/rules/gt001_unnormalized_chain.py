@@ -2,22 +2,22 @@
 
 **What it does**
 Finds chains of at least `--min-depth` blocks (a Linear or convolution whose output reaches an activation) with no
-normalization, shortcut or other join between them, and says how much the gradient's norm is predicted to change from the
-last block back to the first.
+normalization, shortcut or other join between them, and says how much the gradient's norm is predicted to change
+from the last block back to the first.
 
 **Why is this bad**
-On the way back the gradient is multiplied by each layer's weight and by each activation's slope. If their product is not
-close to 1 per block, the first layers learn a power of ten slower, or faster, every few blocks: with sigmoid and PyTorch's
-default initialization the norm falls 7-fold a block, with ReLU 2.5-fold. (Schoenholz et al. 2017, Deep Information
-Propagation.)
+On the way back the gradient is multiplied by each layer's weight and by each activation's slope. If their product
+is not close to 1 per block, the first layers learn a power of ten slower, or faster, every few blocks: with sigmoid
+and PyTorch's default initialization the norm falls 7-fold a block, with ReLU 2.5-fold. (Schoenholz et al. 2017,
+Deep Information Propagation.)
 
 **Severity**
-By the predicted change of the gradient's norm, or with `--probe` the measured one: `note` below one decade (a factor of
-10) either way, `warning` from there or where nothing is known, `error` from three decades.
+By the predicted change of the gradient's norm, or with `--probe` the measured one: `note` below one decade (a
+factor of 10) either way, `warning` from there or where nothing is known, `error` from three decades.
 
 **Known problems**
-The prediction takes inputs of unit second moment and independent weights around zero. Where the weights are not like that,
-or something lies between the blocks for which there is no theory, none is made, and the chain says why.
+The prediction takes inputs of unit second moment and independent weights around zero. Where the weights are not
+like that, or something lies between the blocks for which there is no theory, none is made, and the chain says why.
 
 **Example**
     from torch import nn
@@ -38,8 +38,8 @@ or something lies between the blocks for which there is no theory, none is made,
 or an initialization made for the activation, or residual connections. Measure it: `gradtool fix --insert-bn`.
 
 **Fix safety**
-Unsafe: batch norm changes what the model computes, makes a sample's output depend on its batch, and in deep plain chains
-of ReLU makes the gradient explode (Yang et al. 2019). That is why `fix` probes before and after.
+Unsafe: batch norm changes what the model computes, makes a sample's output depend on its batch, and in deep plain
+chains of ReLU makes the gradient explode (Yang et al. 2019). That is why `fix` probes before and after.
 """
 
 from __future__ import annotations

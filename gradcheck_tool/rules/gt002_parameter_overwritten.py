@@ -1,17 +1,17 @@
 """A parameter is overwritten in forward.
 
 **What it does**
-Finds trainable parameters that the forward pass writes to, itself, through `.data` or through a view, or binds to a new
-`nn.Parameter`.
+Finds trainable parameters that the forward pass writes to, itself, through `.data` or through a view, or binds to a
+new `nn.Parameter`.
 
 **Why is this bad**
-What forward overwrites, the optimizer cannot train: its step is lost at the next forward pass, and weight decay and momentum
-are applied to a value that is none of theirs. A parameter that forward binds anew is another tensor than the one that the
-optimizer was given. Running statistics that are kept so also get gradients that nobody wants.
+What forward overwrites, the optimizer cannot train: its step is lost at the next forward pass, and weight decay and
+momentum are applied to a value that is none of theirs. A parameter that forward binds anew is another tensor than
+the one that the optimizer was given. Running statistics that are kept so also get gradients that nobody wants.
 
 **Known problems**
-A write that keeps the parameter within bounds is left alone: `clamp_`, `renorm`, `normalize` of its own value. So are
-parameters with `requires_grad=False`, such as those of a momentum encoder.
+A write that keeps the parameter within bounds is left alone: `clamp_`, `renorm`, `normalize` of its own value. So
+are parameters with `requires_grad=False`, such as those of a momentum encoder.
 
 **Example**
     import torch
@@ -83,13 +83,13 @@ def check(view: View) -> Iterator[Finding]:
                 written.setdefault(name, view.location_of_node(node))
     for places, how in ((bound, "bound to a new nn.Parameter"), (written, "overwritten")):
         for location, names in by_place(places.items()).items():
-            several = len(names) > 1
+            noun, verb, them = ("parameters", "are", "them") if len(names) > 1 else ("parameter", "is", "it")
             yield Finding(
                 rule=CODE,
                 name=NAME,
                 severity="error",
-                message=f"the parameter{'s' if several else ''} {named(names)} {'are' if several else 'is'} {how} in forward, "
-                f"so no optimizer can train {'them' if several else 'it'}; use a buffer",
+                message=f"the {noun} {named(names)} {verb} {how} in forward, so no optimizer can train {them}; "
+                "use a buffer",
                 layers=(),
                 location=location,
                 fix=None,

@@ -1,13 +1,13 @@
 """A hand-written normalization adds a stored tensor to the variance, where epsilon belongs.
 
 **What it does**
-Finds normalizations written out in forward, (x − mean) / sqrt(var + e), in which e is a parameter or buffer with a value
-per channel instead of a small number.
+Finds normalizations written out in forward, (x − mean) / sqrt(var + e), in which e is a parameter or buffer with a
+value per channel instead of a small number.
 
 **Why is this bad**
-Epsilon only keeps the division from failing where the variance is zero. A running variance in its place is as large as the
-variance itself: the output then has a variance of about one half instead of one, each layer that is normalized so shrinks
-the gradient by a factor of about 1.4, and the scale drifts as the running variance does.
+Epsilon only keeps the division from failing where the variance is zero. A running variance in its place is as large
+as the variance itself: the output then has a variance of about one half instead of one, each layer that is
+normalized so shrinks the gradient by a factor of about 1.4, and the scale drifts as the running variance does.
 
 **Example**
     import torch

@@ -1,4 +1,4 @@
-"""What a rule sees of a model: the analyzed graph, the chains with their decades, and where things stand in the source."""
+"""What a rule sees of a model: the analyzed graph, the chains with their decades, and where things are in it."""
 
 from __future__ import annotations
 
