@@ -2,7 +2,7 @@
 
 A node is looked up by the class of its module, or by the name of its function or method (`F.relu`, `torch.relu`,
 `x.relu_()` are all `relu`). What a node is may hang on its operands too (`x + 1` passes, `x + y` joins): the kinds
-`SUM`, `PRODUCT` and `CONTRACTION` leave that to chains.py, which knows what depends on the input.
+`SUM`, `PRODUCT` and `CONTRACTION` leave that to the walk over the graph, which knows what depends on the input.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from models_to_replay import MODELS, WIDTH, Batch, Case, features, function_of_l
 from torch import Tensor, fx, nn
 
 import gradcheck_tool as gct
+from gradcheck_tool.capturing.recorder import record
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.structures import map_tensors, tensors_in
 
@@ -587,3 +588,11 @@ def test_the_replay_of_a_capture_can_be_captured() -> None:
     assert list(again.state_dict()) == list(graph.state_dict())
     assert_same_run(copy.deepcopy(again), built(CONV_NET), CONV_NET[1](5), True)
     assert F.mse_loss(copy.deepcopy(again).eval()(CONV_NET[1](2)), torch.zeros(2, 2)).isfinite()
+
+
+def test_what_an_observer_computes_is_no_part_of_the_recording() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    x = torch.randn(3, 4)
+    plain, _ = record(model, (x,), {})
+    watched, _ = record(model, (x,), {}, observer=lambda _node, tensor: torch.isfinite(tensor * 2).all())
+    assert [node.name for node in watched.graph.nodes] == [node.name for node in plain.graph.nodes]

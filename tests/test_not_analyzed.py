@@ -46,7 +46,6 @@ def test_what_is_not_understood_ends_the_run_and_is_listed(function: Callable[[T
     assert all(entry.reason.endswith("the run ends there") for entry in structure.not_analyzed)
 
 
-@pytest.mark.xfail(reason="the recorder does not see a custom function whose apply was bound before it started")
 def test_a_custom_autograd_function_under_a_name_of_its_own_is_listed() -> None:
     structure = structure_of(stack(lambda h: double(torch.relu(h)), 2), X)
     assert [[block.name for block in chain] for chain in structure.chains] == [["f.0"], ["f.1"]]

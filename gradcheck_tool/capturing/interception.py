@@ -22,7 +22,8 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
     module_call, set_attribute, register = nn.Module.__call__, nn.Module.__setattr__, nn.Module.register_parameter
     new_parameter = nn.Parameter.__new__
     call_scripted = torch.jit.ScriptFunction.__dict__["__call__"]
-    function_apply: Any = torch.autograd.Function.__dict__["apply"]
+    # Beneath Function.apply, which may have been bound to another name before (`double = Double.apply`).
+    function_base: Any = torch.autograd.function._SingleLevelFunction
     enter: Any = autocast_mode.autocast.__enter__
     leave: Any = autocast_mode.autocast.__exit__
     open_regions: list[fx.Node] = []
@@ -52,7 +53,7 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
         return recorder.call_opaque(self, "__call__", run, args, kwargs) if recorder.listening else run(*args, **kwargs)
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        run = function_apply.__get__(None, cls)
+        run = super(function_base, cls).apply
         return recorder.call_function_class(cls, run, args, kwargs) if recorder.listening else run(*args, **kwargs)
 
     def __enter__(self: Any) -> Any:
@@ -72,14 +73,16 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
         (nn.Module, "register_parameter", register_parameter, register),
         (nn.Parameter, "__new__", staticmethod(__new__), staticmethod(new_parameter)),
         (torch.jit.ScriptFunction, "__call__", call_scripted_function, call_scripted),
-        (torch.autograd.Function, "apply", classmethod(apply), function_apply),
         (autocast_mode.autocast, "__enter__", __enter__, enter),
         (autocast_mode.autocast, "__exit__", __exit__, leave),
     ]
     try:
         for owner, name, ours, _ in replaced:
             setattr(owner, name, ours)
+        function_base.apply = classmethod(apply)
         yield
     finally:
+        if "apply" in vars(function_base):
+            del function_base.apply  # it inherits its own
         for owner, name, _, theirs in replaced:
             setattr(owner, name, theirs)

@@ -249,7 +249,11 @@ class Recorder(TorchFunctionMode):
         meta = node.meta
         meta["shape"], meta["dtype"], meta["requires_grad"] = tuple(tensor.shape), tensor.dtype, tensor.requires_grad
         if self._observer is not None:
-            self._observer(node, tensor)
+            listened, self._paused = self._paused, True  # what the observer computes is no part of the model
+            try:
+                self._observer(node, tensor)
+            finally:
+                self._paused = listened
 
     def _learn_all(self, result: Any, node: fx.Node) -> None:
         if isinstance(result, Tensor):
