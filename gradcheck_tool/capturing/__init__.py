@@ -24,15 +24,16 @@ from gradcheck_tool.capturing.generalize import (
     with_free_batch,
 )
 from gradcheck_tool.capturing.guards import guard_arguments, guard_batch
+from gradcheck_tool.capturing.ledger import Observer, Steering
 from gradcheck_tool.capturing.module import CapturedModule
-from gradcheck_tool.capturing.recorder import Observer, Recording, Steering, is_leaf, record
+from gradcheck_tool.capturing.recorder import Recording, is_leaf, record
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs, batch_size, describe
 from gradcheck_tool.sources import locate
 from gradcheck_tool.state import on_meta, preserved, training_mode
 from gradcheck_tool.structures import map_tensors, tensors_in
 
-__all__ = ["CapturedModule", "Observer", "Recording", "Steering", "capture", "is_leaf", "observe", "observe_on_meta"]
+__all__ = ["CapturedModule", "Observer", "Recording", "Steering", "capture", "is_leaf", "observe"]
 
 
 def observe(model: nn.Module, inputs: Inputs) -> Recording:
