@@ -25,8 +25,8 @@ from gradcheck_tool.results import InputSpec, Insertion, Target
 _TEMPLATE = '''\
 """{title}
 
-Written by gradtool {version}. Train `build_model()` in the place of the model in {origin}, and build the optimizer
-afterwards. The weights of an old checkpoint keep their names: load it with load_state_dict(..., strict=False).
+Written by gradtool {version}. Use build_model() where the model was built until now, and make the optimizer
+afterwards. Checkpoints of the old model load with load_state_dict(..., strict=False).
 """
 
 from pathlib import Path
@@ -37,15 +37,17 @@ TARGET = {target}
 
 # layer, norm, channels: such a norm goes behind each of these calls
 PLAN = {plan}
-
-# the inputs with which the graph is recorded; any batch size goes afterwards
-INPUTS = {inputs}
-
+{inputs}
 
 def build_model():
     """The model with its norms, a torch.fx.GraphModule."""
-    return build_fixed(TARGET, PLAN, INPUTS{folder})
+    return build_fixed(TARGET, PLAN{arguments})
 '''
+
+_INPUTS = """
+# the inputs with which the graph is recorded; any batch size goes afterwards
+INPUTS = {inputs}
+"""
 
 _FILE_SPEC = re.compile(r"(?P<file>.*?\.py)(?P<rest>:.*)?", re.DOTALL)
 
@@ -53,21 +55,20 @@ _FILE_SPEC = re.compile(r"(?P<file>.*?\.py)(?P<rest>:.*)?", re.DOTALL)
 def source_of(target: Target, inputs: Sequence[InputSpec], plan: Sequence[Insertion], path: Path) -> str:
     """The text of the file that builds the fixed model, to stand at `path`."""
     name = target.file or target.spec
+    specs = _respelled(inputs)
     return _TEMPLATE.format(
         title=f"{target.object} of {name}, with {len(plan)} norm{'s' if len(plan) != 1 else ''} inserted.",
         version=__version__,
-        origin=name,
         plan=_table([(row.after, row.norm, row.num_features) for row in plan]),
-        inputs=_table(_respelled(inputs)),
+        inputs=_INPUTS.format(inputs=_table(specs)) if specs else "",
         target=_target_expression(target, path),
-        folder=_folder_argument(target, path),
+        arguments=(", INPUTS" if specs else "") + _folder_argument(target, path),
     )
 
 
 def _respelled(inputs: Sequence[InputSpec]) -> list[str]:
-    """The inputs as `--input` takes them; none where the file itself says what they are, or they are nested."""
-    simple = all(spec.name.isidentifier() and spec.shape for spec in inputs)
-    if not simple or any(spec.origin == "file" for spec in inputs):
+    """The inputs as `--input` takes them; none where they are nested, which it cannot say."""
+    if not all(spec.name.isidentifier() and spec.shape for spec in inputs):
         return []
     return [f"{spec.name}={'x'.join(map(str, spec.shape))}:{spec.dtype}" for spec in inputs]
 
