@@ -26,7 +26,7 @@ from gradcheck_tool.inputs import Inputs, describe, for_model
 from gradcheck_tool.inputs.samples import enough, varied
 from gradcheck_tool.remedy.outcome import improved, reached
 from gradcheck_tool.remedy.plan import covered, plan_batch_norm
-from gradcheck_tool.remedy.rewrite import duplicate, insert
+from gradcheck_tool.remedy.rewrite import insert
 from gradcheck_tool.remedy.wrapper import default_path, source_of
 from gradcheck_tool.results import AuditReport, FixResult, GradientProfile, ProbeReport, Target
 from gradcheck_tool.rules import parse_codes
@@ -218,7 +218,7 @@ def fix_subject(
     over = reached(over, before)
     tell("rewriting", 2, 4)
     fixed: CapturedModule = capture_graph(model, subject.inputs)[0]
-    fixed = insert(fixed, plan) if plan else duplicate(fixed)
+    fixed = insert(fixed, plan) if plan else copy.deepcopy(fixed)
     after = before
     if plan and has_weights:
         tell("probing the fixed model", 3, 4)

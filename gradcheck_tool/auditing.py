@@ -11,7 +11,7 @@ from gradcheck_tool.capturing import Recording, Steering, observe
 from gradcheck_tool.chains import Block, Structure, analyze
 from gradcheck_tool.forecast import Forecaster
 from gradcheck_tool.inputs import Inputs, describe
-from gradcheck_tool.probing import decades_between
+from gradcheck_tool.probing.changes import decades_between
 from gradcheck_tool.results import (
     AuditReport,
     CaptureFacts,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -230,14 +230,19 @@ def on_meta(model: nn.Module) -> Iterator[dict[int, Tensor]]:
 
 
 @contextmanager
-def training_mode(model: nn.Module) -> Iterator[None]:
-    """Reads `model` as it will be trained: a model in evaluation mode is put in training mode as a whole and back; one
-    in training mode keeps the parts that its owner has put in evaluation mode (a frozen backbone's batch norms)."""
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Puts `model` in the mode asked for, and back. One that is in it already keeps the parts that its owner has put in
+    the other (a frozen backbone's batch norms)."""
     modes = [(module, module.training) for module in model.modules()]
-    if not model.training:
-        model.train()
+    if model.training != training:
+        model.train(training)
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def training_mode(model: nn.Module) -> AbstractContextManager[None]:
+    """Reads `model` as it will be trained."""
+    return in_mode(model, True)

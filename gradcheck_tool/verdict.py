@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradcheck_tool.results import LayerGradient, Verdict
+from gradcheck_tool.wording import in_short, multiple
 
 VANISHING_DECADES = -3.0
 """A gradient norm that shrinks a thousandfold towards the input: AUTOTRAINER's ratio (ICSE 2021), taken of the
@@ -89,7 +90,7 @@ def judge(evidence: Evidence) -> tuple[Verdict, tuple[str, ...]]:
     if evidence.non_finite is not None:
         found.append(("non-finite", f"the first value that is not finite is {evidence.non_finite}"))
     if evidence.without_gradient:
-        names = _names(evidence.without_gradient)
+        names = in_short(evidence.without_gradient, "more layers")
         found.append(("no-gradient", f"no gradient reaches {names}: the graph is cut on the way"))
     found += [("dead", reason) for reason in _dead(evidence.layers)]
     found += [("vanishing", reason) for reason in _vanishing(evidence)]
@@ -144,20 +145,4 @@ def in_words(decades: float) -> str:
         return "falls to exactly zero"
     if decades == math.inf:
         return "grows beyond all numbers"
-    size = abs(decades)
-    exponent = math.floor(size)
-    leading = round(10 ** (size - exponent), 1)
-    if leading >= 10:
-        leading, exponent = 1.0, exponent + 1
-    factor = (
-        f"{leading:g}"
-        if exponent == 0
-        else f"{leading * 10**exponent:,.0f}"
-        if exponent < 6
-        else f"{leading:g}e{exponent}"
-    )
-    return f"{'shrinks' if decades < 0 else 'grows'} {factor}-fold"
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more layers"
+    return f"{'shrinks' if decades < 0 else 'grows'} {multiple(decades, 6)}-fold"

@@ -7,8 +7,6 @@ recordings a module that takes any batch size and follows training and evaluatio
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -30,8 +28,9 @@ from gradcheck_tool.capturing.recorder import Recording, is_leaf, record
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs, batch_size, describe
 from gradcheck_tool.sources import locate
-from gradcheck_tool.state import on_meta, preserved, training_mode
+from gradcheck_tool.state import in_mode, on_meta, preserved
 from gradcheck_tool.structures import map_tensors, tensors_in
+from gradcheck_tool.wording import size
 
 __all__ = ["CapturedModule", "Observer", "Recording", "Steering", "capture", "is_leaf", "observe"]
 
@@ -72,30 +71,9 @@ def forward_error(error: Exception, model: nn.Module, inputs: Inputs) -> Gradtoo
     """What to say where `model(*inputs)` raised `error`."""
     if isinstance(error, GradtoolError):
         return error
-    given = ", ".join(f"{spec.name}={_size(spec.shape)}:{spec.dtype}" for spec in describe(model, inputs))
+    given = ", ".join(f"{spec.name}={size(spec.shape)}:{spec.dtype}" for spec in describe(model, inputs))
     hint = f"it was called with {given or 'no tensors'}; give the shapes that it takes with --input"
     return blamed(error, f"forward of {type(model).__name__}", hint)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "scalar"
-
-
-@contextmanager
-def _mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """`model` in the mode asked for as a whole, unless it is in it already: then its parts keep theirs."""
-    if training:
-        with training_mode(model):
-            yield
-        return
-    modes = [(module, module.training) for module in model.modules()]
-    if model.training:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _with_batch(inputs: Inputs, batch: int, other: int) -> Inputs:
@@ -121,20 +99,20 @@ def _first_dimension(inputs: Inputs) -> int | None:
 def _graph_of_mode(model: nn.Module, inputs: Inputs, training: bool) -> tuple[Recording, list[Steering]]:
     """A recording of one mode whose graph takes any batch size, where the model allows it, and one only elsewhere."""
     batch = _first_dimension(inputs)
-    with _mode(model, training):
+    with in_mode(model, training):
         if not batch:
             return observe(model, inputs), []
-        size = max(batch, 2)  # a batch of one takes other ways: squeeze(), broadcasting
+        samples = max(batch, 2)  # a batch of one takes other ways: squeeze(), broadcasting
         try:
-            first = observe(model, _with_batch(inputs, batch, size))
-            second = observe(model, _with_batch(inputs, batch, 2 * size))
+            first = observe(model, _with_batch(inputs, batch, samples))
+            second = observe(model, _with_batch(inputs, batch, 2 * samples))
             compare_constants(first.constants, second.constants)
-            others = {2 * size: second.graph}
+            others = {2 * samples: second.graph}
             try:
-                with_free_batch(first.graph, size, others)
+                with_free_batch(first.graph, samples, others)
             except Undecided:
-                others[2 * size + 1] = observe(model, _with_batch(inputs, batch, 2 * size + 1)).graph
-                with_free_batch(first.graph, size, others)
+                others[2 * samples + 1] = observe(model, _with_batch(inputs, batch, 2 * samples + 1)).graph
+                with_free_batch(first.graph, samples, others)
         except (Different, GradtoolError) as error:
             only = observe(model, inputs)
             guard_batch(only.graph, batch)

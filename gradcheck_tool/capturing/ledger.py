@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from gradcheck_tool.sources import Where, caller
 from gradcheck_tool.structures import holds_tensor, parts
+from gradcheck_tool.wording import size
 
 Observer = Callable[[fx.Node, Tensor], None]
 """Is shown each node and its tensor at the moment at which it was computed."""
@@ -164,7 +165,7 @@ class Ledger:
         own = tensor.is_leaf and tensor.requires_grad  # a parameter that no module knows of: in a plain list, say
         node = self.constant(tensor if own else tensor.detach(), "tensor")
         node.meta["where"] = self.where()
-        shape = "x".join(map(str, tensor.shape)) or "scalar"
+        shape = size(tensor.shape)
         reason = f"a tensor ({shape}) that is neither an input nor the model's own is a constant of the graph"
         if self.unseen or not (own or not tensor.requires_grad):
             made_by = f"{self.unseen or 'an operation'} out of sight of the recorder"

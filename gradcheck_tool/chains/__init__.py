@@ -15,12 +15,12 @@ from gradcheck_tool.chains.decompose import decompose
 from gradcheck_tool.chains.layers import find_layers
 from gradcheck_tool.chains.signals import Draft
 from gradcheck_tool.chains.unknown import not_analyzed
-from gradcheck_tool.chains.values import Block, Call, Structure, Trail
+from gradcheck_tool.chains.values import Block, Call, Structure, Trail, location_of
 from gradcheck_tool.chains.walk import Walk
 from gradcheck_tool.norms import find_norms
 from gradcheck_tool.ops import lookup
 
-__all__ = ["Block", "Call", "Structure", "Trail", "analyze", "decompose"]
+__all__ = ["Block", "Call", "Structure", "Trail", "analyze", "decompose", "location_of"]
 
 
 def analyze(graph: fx.Graph, model: nn.Module) -> Structure:

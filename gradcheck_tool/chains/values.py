@@ -15,7 +15,8 @@ from torch import fx
 from gradcheck_tool.chains.dataflow import Flow
 from gradcheck_tool.norms import Forms
 from gradcheck_tool.ops import Operation
-from gradcheck_tool.results import Unanalyzed
+from gradcheck_tool.results import Location, Unanalyzed
+from gradcheck_tool.sources import locate
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,3 +109,9 @@ class Structure:
             if node.op == "output" or any(user in reaching for user in self.flow.users[node]):
                 reaching.add(node)
         return frozenset(reaching)
+
+
+def location_of(call: Call, births: Mapping[str, Location]) -> Location | None:
+    """Where a weight layer is constructed, if that was seen, else where it is called."""
+    born = births.get(call.module or call.layer)  # a subclass that calls F.linear itself is constructed somewhere too
+    return born or call.node.meta.get("location") or locate(call.node.meta.get("where"))

@@ -27,11 +27,12 @@ from gradcheck_tool.probing.backward import Loss, floating_in, kind_of, roots_of
 from gradcheck_tool.probing.changes import decades_between, growth, largest_change, shrinkage
 from gradcheck_tool.probing.magnitudes import floor, norm
 from gradcheck_tool.probing.saturation import ActivationFigures, active, bounds, channel_dim, figures
-from gradcheck_tool.probing.zeros import explain_zeros, in_short
+from gradcheck_tool.probing.zeros import explain_zeros
 from gradcheck_tool.results import GradientProfile, LayerGradient, ProbeOutput
 from gradcheck_tool.state import preserved, training_mode
 from gradcheck_tool.structures import map_tensors
 from gradcheck_tool.verdict import Evidence, judge
+from gradcheck_tool.wording import in_short
 
 _FRAGILE = (Kind.ACTIVATION, Kind.NORMALIZATION, Kind.SOFTMAX)
 """The calls besides weight layers whose output is checked, so that log(0) is named and not the layer behind it."""

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from gradcheck_tool.chains import Call, Structure
 from gradcheck_tool.results import LayerGradient
+from gradcheck_tool.wording import in_short
 
 
 def explain_zeros(
@@ -49,11 +50,6 @@ def explain_zeros(
     if small:
         sentences.append(f"the gradient at {in_short(small)} is exactly zero: too small for its dtype")
     return sentences
-
-
-def in_short(names: Sequence[str]) -> str:
-    """`a, b, c`, or of more than three `a, b and 5 more`."""
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
 
 
 class _Walk:

@@ -12,10 +12,9 @@ import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from gradcheck_tool.chains import Block, Call, Structure
+from gradcheck_tool.chains import Block, Call, Structure, location_of
 from gradcheck_tool.ops import factors, operation_name
 from gradcheck_tool.results import Insertion, Location, Skip
-from gradcheck_tool.rules.view import location_of
 
 _BATCH_NORMS = {0: "BatchNorm1d", 1: "BatchNorm1d", 2: "BatchNorm2d", 3: "BatchNorm3d"}
 """torch.nn's batch norm, by the number of spatial dimensions."""

@@ -23,7 +23,7 @@ def insert(captured: CapturedModule, plan: Sequence[Insertion]) -> CapturedModul
     Raises:
         KeyError: the plan names a call that the graph does not have.
     """
-    fixed = duplicate(captured)
+    fixed = copy.deepcopy(captured)
     calls = [{call.name: call for call in analyze(graph, fixed).calls} for graph in fixed.graphs]
     taken = {name for name, _ in fixed.named_modules()}
     for insertion in plan:
@@ -36,18 +36,6 @@ def insert(captured: CapturedModule, plan: Sequence[Insertion]) -> CapturedModul
         for call in here:
             _insert_behind(call.node, name)
     return fixed.checked()
-
-
-def duplicate(captured: CapturedModule) -> CapturedModule:
-    """A deep copy. Tensors that forward computed and left in the model (the weight that torch.nn.utils.weight_norm
-    makes) cannot be copied with their history; the copy computes them again."""
-    left_over = [
-        value
-        for module in captured.modules()
-        for value in vars(module).values()
-        if isinstance(value, torch.Tensor) and not value.is_leaf
-    ]
-    return copy.deepcopy(captured, {id(tensor): tensor.detach().clone() for tensor in left_over})
 
 
 def _insert_behind(node: fx.Node, name: str) -> None:

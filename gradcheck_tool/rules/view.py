@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import fx, nn
 
 from gradcheck_tool.capturing.recorder import Recording
-from gradcheck_tool.chains import Block, Call, Structure
+from gradcheck_tool.chains import Block, Call, Structure, location_of
 from gradcheck_tool.results import Chain, Location
 from gradcheck_tool.sources import locate
 
@@ -31,12 +31,6 @@ class View:
     def location_of_node(self, node: fx.Node) -> Location | None:
         """Where a recorded op stands in forward."""
         return locate(node.meta.get("where"))
-
-
-def location_of(call: Call, births: Mapping[str, Location]) -> Location | None:
-    """Where a weight layer is constructed, if that was seen, else where it is called."""
-    born = births.get(call.module or call.layer)  # a subclass that calls F.linear itself is constructed somewhere too
-    return born or call.node.meta.get("location") or locate(call.node.meta.get("where"))
 
 
 def by_place(found: Iterable[tuple[str, Location | None]]) -> dict[Location | None, list[str]]:

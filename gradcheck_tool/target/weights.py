@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.sources import display_path
+from gradcheck_tool.wording import size
 
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "net")
 """Under which key a checkpoint keeps the state dict: Lightning's, torch's tutorials', DeiT's, DeepSpeed's."""
@@ -129,7 +130,7 @@ def _check_fit(own: Mapping[str, Any], state: Mapping[str, Any], name: str, show
 
 
 def _by(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a scalar"
+    return size(tensor.shape, "a scalar")
 
 
 def _some(items: Any) -> str:

@@ -10,6 +10,8 @@ import click
 from tabulate import tabulate
 
 from gradcheck_tool.results import InputSpec, Target
+from gradcheck_tool.wording import multiple
+from gradcheck_tool.wording import size as dimensions
 
 LONGEST_NAME = 24
 MOST_ROWS = 24
@@ -58,17 +60,7 @@ def fold(decades: float, tense: str = "present") -> str:
         return f"{grow} beyond all numbers" if decades > 0 else f"{shrink} to nothing"
     if abs(decades) < 0.02:  # under 5 percent
         return f"{keep} its size"
-    exponent = math.floor(abs(decades))
-    leading = round(10 ** (abs(decades) - exponent), 1)
-    if leading >= 10:
-        leading, exponent = 1.0, exponent + 1
-    if exponent == 0:
-        factor = f"{leading:g}"
-    elif exponent < 9:
-        factor = f"{leading * 10**exponent:,.0f}"
-    else:
-        factor = f"{leading:g}e{exponent}"
-    return f"{grow if decades > 0 else shrink} {factor}-fold"
+    return f"{grow if decades > 0 else shrink} {multiple(decades, 9)}-fold"
 
 
 def decades_figure(decades: float | None) -> str:
@@ -145,7 +137,7 @@ def input_lines(inputs: Sequence[InputSpec], style: Style) -> Iterator[str]:
         return
     shown = inputs if style.verbose or len(inputs) <= MOST_ITEMS + 1 else inputs[:MOST_ITEMS]
     for entry in shown:
-        size = "x".join(map(str, entry.shape)) or "a single number"
+        size = dimensions(entry.shape, "a single number")
         note = f" ({entry.note})" if entry.note else ""
         name = "" if entry.name == "input" else f" {entry.name}"  # torch.nn's own argument is called so
         yield f"input{name}: {size} {entry.dtype}, {_ORIGINS[entry.origin]}{note}"
