@@ -15,7 +15,6 @@ from typing import Any
 
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import is_lazy
 
 from gradcheck_tool import auditing, probing
 from gradcheck_tool.capturing import CapturedModule
@@ -24,6 +23,7 @@ from gradcheck_tool.errors import GradientHealthError
 from gradcheck_tool.files import write_whole
 from gradcheck_tool.inputs import Inputs, describe, for_model
 from gradcheck_tool.inputs.samples import enough, varied
+from gradcheck_tool.lazy import copied, is_unfinished
 from gradcheck_tool.remedy.outcome import improved, reached
 from gradcheck_tool.remedy.plan import covered, plan_batch_norm
 from gradcheck_tool.remedy.rewrite import insert
@@ -273,9 +273,9 @@ def _subject(
 
 def _materialized(model: nn.Module, inputs: Inputs) -> nn.Module:
     """`model`, or where it has lazy layers a copy in which they have their size: the model itself is left as it was."""
-    if not any(is_lazy(parameter) for parameter in model.parameters()):
+    if not is_unfinished(model):
         return model
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     materialize(twin, inputs)
     return twin
 

@@ -69,7 +69,7 @@ _WORDS = {
         broadcast_tensors meshgrid to_dense coalesce T mT H mH adjoint matrix_H retain_grad alias as_tensor asarray
         share_memory rename refine_names align_to align_as unsafe_chunk unsafe_split unsafe_split_with_sizes
         squeeze_copy unsqueeze_copy expand_copy view_copy alias_copy permute_copy transpose_copy t_copy select_copy
-        slice_copy diagonal_copy split_copy unbind_copy detach_copy""",
+        slice_copy diagonal_copy split_copy unbind_copy detach_copy filled""",
     Kind.MIXING: """
         mean sum nanmean nansum sum_to_size amax amin median nanmedian mode cumsum trace diff avg_pool1d avg_pool2d
         avg_pool3d max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices
@@ -117,6 +117,10 @@ _WORDS = {
         is_complex is_contiguous is_cuda is_leaf shape device dtype layout grad_fn get_device choose""",
 }
 _BY_NAME = {word: kind for kind, words in _WORDS.items() for word in words.split()}
+
+_MADE_TO_MEASURE_NAMES = """
+    zeros_like ones_like full_like empty_like rand_like randn_like randint_like new_zeros new_ones new_full new_empty"""
+_MADE_TO_MEASURE = frozenset(_MADE_TO_MEASURE_NAMES.split())
 
 _BY_MODULE: tuple[tuple[tuple[type, ...], Kind], ...] = (
     (
@@ -215,6 +219,11 @@ def _kind_of_module(module: nn.Module) -> Kind:
 # -- what an operation does with its operands -------------------------------------------------------------------------
 
 
+def is_made_to_measure(operation: Operation) -> bool:
+    """Whether a call takes the shape of its operand and nothing of its values: `x.new_zeros(…)`, `randn_like(x)`."""
+    return operation.name in _MADE_TO_MEASURE
+
+
 def selects(operation: Operation) -> bool:
     """Whether each element of the result is one of several given, so that it is nonlinear where they are related."""
     return operation.name in _SELECTIONS or operation.name in ("masked_fill", "masked_scatter")
@@ -243,12 +252,23 @@ def meets_itself(node: fx.Node) -> bool:
 def operands(node: fx.Node) -> list[fx.Node]:
     """The nodes whose values `node` is computed from, in the order of its arguments, each once."""
     if node.op in ("call_function", "call_method"):
+        if _picks_one(node) and isinstance(node.args[0], fx.Node):
+            return [node.args[0]]
         if node.args and operation_name(node) in _SHAPED_LIKE and isinstance(node.args[0], fx.Node):
             return [node.args[0]]
         written = node.kwargs.get("out")
         if written is not None:
             return [part for part in node.all_input_nodes if part is not written or part in node.args]
     return node.all_input_nodes
+
+
+def _picks_one(node: fx.Node) -> bool:
+    """Whether one matrix of a stack is picked by a number that was computed, as `experts[index]`: the number only says
+    which. (A row of a table, `table[token]`, is an embedding of the number.)"""
+    if operation_name(node) != "getitem" or len(node.args) < 2:
+        return False
+    index = node.args[1]
+    return isinstance(index, fx.Node) and index.meta.get("shape") == () and len(node.meta.get("shape", ())) > 1
 
 
 _BIASED_PRODUCTS = {  # by keyword, every factor: which of them is the weight shows only by what is a parameter

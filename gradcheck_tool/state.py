@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,35 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any] | tuple[Any, ...]
-
-
-def _container_of(value: Any) -> Container | None:
-    """What can be walked in the value of an attribute: a built-in container, or a module that is kept in one."""
-    if isinstance(value, (dict, list, set, deque, tuple)):
-        return value
-    return value.__dict__ if isinstance(value, nn.Module) else None
-
-
-def _containers(model: nn.Module) -> list[Container]:
-    """The `__dict__` of every module of `model` and every built-in container reachable from them, with those of modules
-    that stand in plain lists, which torch does not know of."""
-    found: list[Container] = [module.__dict__ for module in model.modules()]
-    seen = {id(container) for container in found}
-    for container in found:  # grows while it is walked
-        for value in container.values() if isinstance(container, dict) else container:
-            inner = _container_of(value)
-            if inner is not None and id(inner) not in seen:
-                seen.add(id(inner))
-                found.append(inner)
-    return found
-
-
-def _entries(container: Container) -> list[tuple[Any, Any]]:
-    """The (key, value) pairs of a dict or list, by which a value can be replaced; others have none."""
-    if isinstance(container, dict):
-        return list(container.items())
-    return list(enumerate(container)) if isinstance(container, list) else []
+from gradcheck_tool.holdings import Container, Holdings, held_by
 
 
 def _refill(container: Container, items: Any) -> None:
@@ -66,7 +37,7 @@ class _Kept:
     and attributes."""
 
     tensor: Tensor
-    data: Tensor
+    data: Tensor | None
     copy: Tensor | None
     version: int | None
     requires_grad: bool
@@ -80,12 +51,12 @@ class _Kept:
     def of(cls, tensor: Tensor, with_data: bool) -> _Kept:
         with_data = with_data and tensor.device.type != "meta" and tensor.layout == torch.strided
         grad = tensor.grad if tensor.is_leaf else None
-        data = tensor.detach()
+        data = tensor.detach() if with_data else None
         hooks = tensor._backward_hooks
         return cls(
             tensor,
             data,
-            data.clone(memory_format=torch.preserve_format) if with_data else None,
+            None if data is None else data.clone(memory_format=torch.preserve_format),
             _version(tensor),
             tensor.requires_grad,
             grad,
@@ -97,7 +68,7 @@ class _Kept:
 
     def restore(self) -> None:
         tensor = self.tensor
-        if self.copy is not None:
+        if self.data is not None and self.copy is not None:
             self.data.copy_(self.copy)
             if _layout(tensor) != _layout(self.data):
                 tensor.data = self.data
@@ -130,17 +101,13 @@ def _layout(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _generator(value: Any) -> tuple[Callable[[Any], Any], Any] | None:
-    """(how to put a state back, the state) of a generator of random numbers; None for anything else."""
+def _generator(value: Any) -> tuple[Callable[[Any], Any], Any]:
+    """(how to put a state back, the state) of a generator of random numbers."""
     if isinstance(value, random.Random):
         return value.setstate, value.getstate()
-    if isinstance(value, torch.Generator):
-        return value.set_state, value.get_state()
-    if isinstance(value, np.random.RandomState):
-        return value.set_state, value.get_state()
     if isinstance(value, np.random.Generator):
         return partial(setattr, value.bit_generator, "state"), value.bit_generator.state
-    return None
+    return value.set_state, value.get_state()
 
 
 @contextmanager
@@ -161,9 +128,9 @@ def random_states() -> Iterator[None]:
 
 
 @contextmanager
-def preserved(model: nn.Module, values: bool = False) -> Iterator[None]:
+def preserved(model: nn.Module, values: bool = False) -> Iterator[Holdings]:
     """Puts `model` back as it was: modes, hooks, attributes, the built-in containers reachable from its modules, the
-    values of tensors that are plain attributes, generators, and the global random states.
+    values of tensors that are plain attributes, generators, and the global random states. Yields what it holds.
 
     Args:
         model: the model that will run; nothing of it is copied but containers and plain tensors.
@@ -171,28 +138,22 @@ def preserved(model: nn.Module, values: bool = False) -> Iterator[None]:
             one more copy of them.
     """
     registered = {id(tensor) for tensor in model.parameters()} | {id(tensor) for tensor in model.buffers()}
-    containers = _containers(model)
-    changeable = [container for container in containers if not isinstance(container, tuple)]
+    held = held_by(model)
+    changeable = [container for container in held.containers if not isinstance(container, tuple)]
     copies = [(container, container.copy() if container else None) for container in changeable]
-    tensors: dict[int, _Kept] = {}
-    generators: dict[int, tuple[Any, Any]] = {}
-    for container in containers:
-        for value in container.values() if isinstance(container, dict) else container:
-            if isinstance(value, Tensor):
-                if id(value) not in tensors:
-                    tensors[id(value)] = _Kept.of(value, values or id(value) not in registered)
-            elif (generator := _generator(value)) is not None:
-                generators[id(value)] = generator
+    distinct = {id(tensor): tensor for tensor in held.tensors()}
+    tensors = [_Kept.of(tensor, values or key not in registered) for key, tensor in distinct.items()]
+    generators = [_generator(generator) for generator in held.generators]
     with random_states():
         try:
-            yield
+            yield held
         finally:
             for container, copy in copies:
                 _refill(container, copy or ())
             with torch.no_grad():
-                for kept in tensors.values():
+                for kept in tensors:
                     kept.restore()
-            for put_back, state in generators.values():
+            for put_back, state in generators:
                 put_back(state)
 
 
@@ -204,17 +165,25 @@ def meta_like(tensor: Tensor) -> Tensor:
     return empty.requires_grad_(tensor.requires_grad)
 
 
+def _entries(container: Container) -> list[tuple[Any, Any]]:
+    """The (key, value) pairs of a dict or list, by which a value can be replaced; others have none."""
+    if isinstance(container, dict):
+        return list(container.items())
+    return list(enumerate(container)) if isinstance(container, list) else []
+
+
 @contextmanager
-def on_meta(model: nn.Module) -> Iterator[dict[int, Tensor]]:
+def on_meta(model: nn.Module, held: Holdings | None = None) -> Iterator[dict[int, Tensor]]:
     """Lends `model` tensors on the meta device in the place of its parameters, buffers and plain tensor attributes,
-    and puts its own back. Use inside `preserved`. Yields the lent tensors by the id of the model's own.
+    and puts its own back. Use inside `preserved`, which knows what is `held`. Yields the lent tensors by the id of the
+    model's own.
 
     Tied tensors stay tied. Costs no memory and linear time.
     """
     lent: dict[int, Tensor] = {}
     replaced: list[tuple[Any, Any, Tensor]] = []
     try:
-        for container in _containers(model):
+        for container in (held or held_by(model)).holding_tensors:
             for key, value in _entries(container):
                 if not isinstance(value, Tensor) or value.device.type == "meta":
                     continue

@@ -38,6 +38,8 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 def holds_tensor(value: Any) -> bool:
     """Whether there is any tensor in a structure."""
+    if isinstance(value, Tensor):
+        return True
     return next(tensors_in(value), None) is not None
 
 

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
+
+# `pytest --hypothesis-profile=long` tries ten times as many random models.
+settings.register_profile("long", max_examples=1000, print_blob=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

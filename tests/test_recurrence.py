@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from architectures import Net, chains_of, linears, structure_of
+from test_capturing import assert_same_run
 from torch import Tensor, nn
+
+import gradcheck_tool as gct
 
 X = torch.randn(4, 5, 8)
 T = 5
@@ -192,3 +198,151 @@ def test_torch_s_own_cells_are_listed_as_fused() -> None:
     assert {entry.reason for entry in structure.not_analyzed} == {
         "the steps inside RNNCell run fused and are not seen; the run ends there"
     }
+
+
+# -- what audit and fix say of a recurrence ----------------------------------------------------------------------------
+
+STEPPED = "it is stepped: one batch norm over all steps would mix statistics that change from step to step"
+
+
+class Cell(nn.Module):
+    """A cell as a module of its own, as it is written by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_input, self.from_state = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(self.from_input(x) + self.from_state(h))
+
+
+class Elman(nn.Module):
+    """`layers` cells, one above the other; the start is zeros at the batch's size, and the way is forward or back."""
+
+    def __init__(self, layers: int = 1, backward: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cells, self.out, self.backward_in_time = (
+            nn.ModuleList(Cell() for _ in range(layers)),
+            nn.Linear(8, 2),
+            backward,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = [x.new_zeros(x.size(0), 8) for _ in self.cells]
+        steps = range(x.size(1))
+        for t in reversed(steps) if self.backward_in_time else steps:
+            below = x[:, t]
+            for index, layer in enumerate(self.cells):
+                below = states[index] = layer(below, states[index])
+        return self.out(states[-1])
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward in time"])
+def test_a_recurrence_is_found_over_its_steps_and_gets_no_batch_norm(backward: bool) -> None:
+    x, model = torch.randn(4, 6, 8), Elman(backward=backward)
+    report = gct.audit(model, x)
+    chain = ["cells.0.from_input", *(f"cells.0.from_state@{n}" for n in range(2, 7))]
+    assert [list(one.layers) for one in report.chains] == [chain]
+    (finding,) = report.findings
+    assert finding.message == "6 blocks of Linear → tanh in a row without normalization, over 6 steps"
+    result = gct.fix(model, x)
+    assert (result.plan, result.improved) == ((), None)
+    assert [(skip.layer, skip.reason) for skip in result.skipped] == [(name, STEPPED) for name in chain]
+    assert STEPPED in str(result)
+
+
+def test_a_deep_net_behind_a_recurrence_gets_its_norms_all_the_same() -> None:
+    """The run goes on from the last step into the net behind; only what is stepped is refused."""
+
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.rnn, self.body = (
+                Elman(),
+                nn.Sequential(*(part for _ in range(4) for part in (nn.Linear(8, 8), nn.ReLU()))),
+            )
+            self.rnn.out, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.head(self.body(self.rnn(x)))
+            return y
+
+    result = gct.fix(Classifier(), torch.randn(8, 3, 8))
+    assert [step.after for step in result.plan] == ["body.0", "body.2", "body.4", "body.6"]
+    steps = ["rnn.cells.0.from_input", "rnn.cells.0.from_state@2", "rnn.cells.0.from_state@3"]
+    assert [skip.layer for skip in result.skipped] == steps
+
+
+FUSED: dict[str, Callable[[], nn.Module]] = {
+    "RNN": lambda: nn.RNN(8, 8, 2, batch_first=True, dropout=0.0),
+    "RNN of ReLU": lambda: nn.RNN(8, 8, nonlinearity="relu", batch_first=True),
+    "LSTM, both ways": lambda: nn.LSTM(8, 4, bidirectional=True, batch_first=True),
+    "LSTM with a projection": lambda: nn.LSTM(8, 16, proj_size=8, batch_first=True),
+    "GRU": lambda: nn.GRU(8, 8, 2, batch_first=True),
+}
+
+
+class Behind(nn.Module):
+    """A net of four blocks behind one of torch's recurrent layers, with a start at the batch's size."""
+
+    def __init__(self, layer: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.out = layer(), nn.Linear(8, 2)
+        self.body = nn.Sequential(*(part for _ in range(4) for part in (nn.Linear(8, 8), nn.ReLU())))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.out(self.body(self.rnn(x)[0][:, -1]))
+
+
+@pytest.mark.parametrize("layer", FUSED.values(), ids=FUSED)
+def test_a_recurrent_layer_of_torch_ends_the_run_and_the_net_behind_it_is_fixed(layer: Callable[[], nn.Module]) -> None:
+    model, x = Behind(layer), torch.randn(8, 5, 8)
+    report = gct.audit(model, x)
+    body = ["body.0", "body.2", "body.4", "body.6"]
+    assert [list(chain.layers) for chain in report.chains] == [body]
+    kind = type(model.rnn).__name__
+    reasons = {entry.reason for entry in report.not_analyzed}
+    assert reasons == {f"the steps inside {kind} run fused and are not seen; the run ends there"}
+    assert [step.after for step in gct.fix(model, x).plan] == body
+
+
+REPLAYED: dict[str, Callable[[], nn.Module]] = {
+    "a cell by hand": Elman,
+    "two cells by hand, backward in time": lambda: Elman(2, backward=True),
+    **{name: lambda layer=layer: Behind(layer) for name, layer in FUSED.items()},  # type: ignore[misc]
+}
+
+
+@pytest.mark.parametrize("build", REPLAYED.values(), ids=REPLAYED)
+def test_a_recurrent_net_is_replayed_at_any_batch_size(build: Callable[[], nn.Module]) -> None:
+    for training in (True, False):
+        model, graph = build(), gct.capture(build(), torch.randn(3, 5, 8))
+        for batch in (3, 1, 7):
+            assert_same_run(graph, model, torch.randn(batch, 5, 8), training)
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell], ids=lambda kind: kind.__name__)
+def test_a_cell_of_torch_that_is_stepped_is_replayed_and_has_no_chain_of_its_own(kind: type[nn.Module]) -> None:
+    class Stepped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.cell, self.out = kind(8, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            h: Any = torch.zeros(x.size(0), 8)
+            h = (h, torch.zeros_like(h)) if kind is nn.LSTMCell else h
+            for t in range(x.size(1)):
+                h = self.cell(x[:, t], h)
+            return self.out(h[0] if kind is nn.LSTMCell else h)
+
+    report = gct.audit(Stepped(), torch.randn(4, 5, 8))
+    assert report.chains == ()
+    assert len(report.not_analyzed) == 5
+    for training in (True, False):
+        model, graph = Stepped(), gct.capture(Stepped(), torch.randn(3, 5, 8))
+        for batch in (3, 1, 7):
+            assert_same_run(graph, model, torch.randn(batch, 5, 8), training)

@@ -144,6 +144,30 @@ def with_free_batch(graph: fx.Graph, batch: int, others: Mapping[int, fx.Graph])
         raise
 
 
+def differing(graph: fx.Graph, other: fx.Graph) -> fx.Node | None:
+    """The first node of `graph` whose arguments are others in `other`; None where all are the same.
+
+    Raises:
+        Different: the graphs differ in structure.
+    """
+
+    def merge(mine: Any, others: tuple[Any, ...]) -> Any:
+        raise _Value
+
+    twins = [_twins(graph, other)]
+    node: fx.Node
+    for node, twin in zip(graph.nodes, other.nodes, strict=True):
+        try:
+            _merged((node.args, node.kwargs), ((twin.args, twin.kwargs),), twins, merge)
+        except _Value:
+            return node
+    return None
+
+
+class _Value(Exception):
+    """Two values differ."""
+
+
 def choose(training: bool, in_training: Any, in_evaluation: Any) -> Any:
     """One of two values, by the mode of the module. Generated code calls it."""
     return in_training if training else in_evaluation

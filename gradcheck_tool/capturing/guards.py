@@ -7,7 +7,8 @@ at the head of the graph compares. Parameters of forward that were not given bec
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import fx
@@ -65,7 +66,33 @@ def guard_batch(graph: fx.Graph, batch: int) -> None:
         _check(graph, size, [(size, batch, "batch_size")])
 
 
+def guard_sizes(graph: fx.Graph, fixed: Collection[tuple[str, int]]) -> None:
+    """Checks the dimensions of inputs, by (name of the node, dimension), at whose sizes alone the graph holds."""
+    for node in list(graph.nodes):
+        for dim, recorded in enumerate(node.meta.get("shape", ())):
+            if (node.name, dim) in fixed:
+                with graph.inserting_after(last_input(graph)):
+                    size = graph.call_method("size", (node, dim))
+                size.meta["guards"] = node.name
+                _check(graph, size, [(size, recorded, f"{node.name}.size({dim})")])
+
+
+def last_input(graph: fx.Graph) -> fx.Node:
+    """The last node that is an input, or that takes one out of a structure."""
+    return input_nodes(graph)[-1]
+
+
+def input_nodes(graph: fx.Graph) -> list[fx.Node]:
+    """The placeholders and what takes them apart."""
+    found = []
+    for node in graph.nodes:
+        if node.op != "placeholder" and (node.target not in (operator.getitem, getattr) or "where" in node.meta):
+            break
+        found.append(node)
+    return found
+
+
 def _check(graph: fx.Graph, after: fx.Node, checks: list[tuple[fx.Node, Any, str]]) -> None:
     for node, value, name in reversed(checks):
         with graph.inserting_after(after):
-            graph.call_function(expect, (node, value, name))
+            graph.call_function(expect, (node, value, name)).meta["guards"] = name

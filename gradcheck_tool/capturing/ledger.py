@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import inspect
 import sys
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import CodeType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from gradcheck_tool.capturing.objects import emptied, filled, tensors_within
 from gradcheck_tool.sources import Where, caller
 from gradcheck_tool.structures import holds_tensor, parts
 from gradcheck_tool.wording import size
@@ -25,6 +28,7 @@ Observer = Callable[[fx.Node, Tensor], None]
 
 META = torch.device("meta")
 _TORCH_CONSTANTS = (torch.dtype, torch.device, torch.layout, torch.memory_format)
+_LITERAL_TYPES = frozenset({fx.Node, int, float, bool, type(None), torch.dtype})
 _LITERALS = (fx.Node, int, float, complex, bool, str, type(None), type(...), *_TORCH_CONSTANTS)
 
 
@@ -55,11 +59,13 @@ class Ledger:
         self.constants: dict[str, Any] = {}
         self.steered: list[Steering] = []
         self.unseen: str | None = None
+        self.unseen_where: Where | None = None
         self._root = root
         self._on_meta = on_meta
         self._watch = watch
         self._stop = stop
         self._nodes: dict[int, fx.Node] = {}
+        self._names: dict[Any, str] = {}
         self._kept: list[Tensor] = []
         self._constant_names: dict[int, str] = {}
         self._registered = {id(tensor): name for name, tensor in _own_tensors(root)}
@@ -99,6 +105,20 @@ class Ledger:
             if holds_tensor(part):
                 self._bind(self.graph.create_node("call_function", access, (node, key)), part)
 
+    def create(self, op: str, target: Any, args: Any = (), kwargs: Any = None) -> fx.Node:
+        """A node at the end of the graph, given values as they are in the run."""
+        name = self._names.get(target)
+        if name is None:
+            name = self._names[target] = self.graph._target_to_str(target)
+        args, kwargs = self.argument(args), self.argument(kwargs)
+        node = self.graph.create_node(op, target, name=name)
+        # Set, and not given: create_node looks through what it is given for symbolic sizes, of which there are none.
+        if args:
+            node.args = args
+        if kwargs:
+            node.kwargs = kwargs
+        return node
+
     def output(self, value: Any) -> None:
         """Ends the graph with what the model returned, in the model's own structure."""
         self.graph.output(self._rebuild(value))
@@ -121,6 +141,13 @@ class Ledger:
         if type(value) is dict:
             return {key: self._rebuild(part) for key, part in value.items()}
         return self.argument(value)
+
+    def forget(self) -> list[weakref.ref[Tensor]]:
+        """Lets the tensors of the run go, and says where those would be found that somebody else still holds."""
+        found = [weakref.ref(tensor) for tensor in self._kept]
+        self._kept.clear()
+        self._nodes.clear()
+        return found
 
     # -- tensors and nodes --------------------------------------------------------------------------------------------
 
@@ -164,7 +191,7 @@ class Ledger:
             raise ValueRead("a tensor whose origin was not seen is used")
         own = tensor.is_leaf and tensor.requires_grad  # a parameter that no module knows of: in a plain list, say
         node = self.constant(tensor if own else tensor.detach(), "tensor")
-        node.meta["where"] = self.where()
+        node.meta["where"] = self.where() or self.unseen_where
         shape = size(tensor.shape)
         reason = f"a tensor ({shape}) that is neither an input nor the model's own is a constant of the graph"
         if self.unseen or not (own or not tensor.requires_grad):
@@ -181,10 +208,14 @@ class Ledger:
 
     def argument(self, value: Any) -> Any:
         """`value` as an argument of a node."""
+        if type(value) in _LITERAL_TYPES:
+            return value
         if isinstance(value, Tensor):
-            return self._node_of(value)
+            return self._nodes.get(id(value)) or self._node_of(value)
         if isinstance(value, torch.device) or (isinstance(value, str) and value == "meta"):
             return self._device() if torch.device(value) == META else value
+        if isinstance(value, np.generic):  # np.float64 is a float, but generated code has no name for it
+            return value.item()
         if isinstance(value, _LITERALS):
             return value
         if isinstance(value, (tuple, list)):
@@ -197,7 +228,16 @@ class Ledger:
             return {key: self.argument(part) for key, part in value.items()}
         if isinstance(value, slice):
             return slice(self.argument(value.start), self.argument(value.stop), self.argument(value.step))
-        return self.constant(value, "object")
+        return self._object(value)
+
+    def _object(self, value: Any) -> fx.Node:
+        """An object of a class that fx does not know: a constant, or where it holds tensors (a cache of keys and
+        values, say) a copy of it that is filled with them anew in each run."""
+        held = list({id(tensor): tensor for tensor in tensors_within(value)}.values())
+        if not held:
+            return self.constant(value, "object")
+        nodes = [self._node_of(tensor) for tensor in held]
+        return self.graph.call_function(filled, (self.constant(emptied(value, held), "object"), nodes))
 
     def _device(self) -> Any:
         """The device of the input, read when the graph runs."""

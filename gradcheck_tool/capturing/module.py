@@ -28,6 +28,7 @@ class CapturedModule(fx.GraphModule):
         graph: what runs in training mode, and in evaluation mode too where `eval_graph` is None.
         eval_graph: what runs in evaluation mode, where the model's structure differs between the two.
         constants: objects and tensors that the graphs refer to as attributes of their own.
+        kept_modes: by the mode asked for, the modules that the model's own `train` leaves in the other.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class CapturedModule(fx.GraphModule):
         graph: fx.Graph,
         eval_graph: fx.Graph | None = None,
         constants: Mapping[str, Any] | None = None,
+        kept_modes: Mapping[bool, frozenset[str]] | None = None,
     ) -> None:
         super().__init__(nn.Module(), fx.Graph(), type(root).__name__)
         self.training = root.training
@@ -50,10 +52,18 @@ class CapturedModule(fx.GraphModule):
             else:
                 self.__dict__[name] = value
         self._own_constants = tuple(constants or ())
+        self._kept_modes = dict(kept_modes or {})
         self._eval_graph = eval_graph
         for one in (graph, *([eval_graph] if eval_graph else [])):
             one.set_codegen(AnyNameCodeGen())
         self.graph = graph
+
+    def train(self, mode: bool = True) -> CapturedModule:
+        """Sets the mode as the model's own `train` does, which may keep parts in evaluation."""
+        super().train(mode)
+        for name in self.__dict__.get("_kept_modes", {}).get(mode, ()):
+            self.get_submodule(name).training = not mode
+        return self
 
     @property
     def itself(self) -> CapturedModule:
@@ -103,7 +113,15 @@ class CapturedModule(fx.GraphModule):
         return self
 
     def _state(self) -> dict[str, Any]:
-        names = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training", "_own_constants")
+        names = (
+            "_parameters",
+            "_buffers",
+            "_modules",
+            "_non_persistent_buffers_set",
+            "training",
+            "_own_constants",
+            "_kept_modes",
+        )
         state = {name: self.__dict__[name] for name in names}
         plain = {name: value for name, value in self.__dict__.items() if isinstance(value, Tensor)}
         objects = {name: self.__dict__[name] for name in self._own_constants if name in self.__dict__}
@@ -119,7 +137,12 @@ class CapturedModule(fx.GraphModule):
             if isinstance(value, torch.jit.ScriptFunction):  # cannot be copied, and holds nothing that changes
                 memo[id(value)] = value
         graphs = [copy.deepcopy(graph) for graph in self.graphs]
-        return _assemble(self.__class__.__name__, graphs, copy.deepcopy(self._state(), memo))
+        twin = _assemble(self.__class__.__name__, graphs, copy.deepcopy(self._state(), memo))
+        for module in twin.modules():
+            if isinstance(module, torch.jit.ScriptModule):  # of which torch copies what no optimizer takes
+                for parameter in module.parameters():
+                    _as_leaf(parameter)
+        return twin
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         graphs = [serialize(graph) for graph in self.graphs]
@@ -143,6 +166,11 @@ def _assemble(name: str, graphs: list[fx.Graph], state: Mapping[str, Any]) -> Ca
 
 def _load(name: str, graphs: list[tuple[Any, ...]], state: Mapping[str, Any]) -> CapturedModule:
     return _assemble(name, [deserialize(graph) for graph in graphs], state)
+
+
+def _as_leaf(parameter: Tensor) -> None:
+    learned = parameter.requires_grad
+    parameter.detach_().requires_grad_(learned)
 
 
 # -- a graph as plain data, so that a pickle holds the graph itself and not a recipe to trace it again -----------------

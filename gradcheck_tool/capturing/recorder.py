@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
+from torch.utils.hooks import BackwardHook
 
+from gradcheck_tool.capturing.compiler import uncompiled
 from gradcheck_tool.capturing.interception import intercepted
 from gradcheck_tool.capturing.ledger import META, Ledger, Observer, Steering
 from gradcheck_tool.capturing.operations import HOOKS, VALUE_READS, Operation, constructors, operation
@@ -33,7 +37,8 @@ class Recording:
     """What one run left behind.
 
     `constants` are the objects and tensors that the graph refers to by an attribute of its own; `bound` the names of
-    the parameters that forward bound to a new tensor, and where.
+    the parameters that forward bound to a new tensor, and where; `keeps` says that forward bound something to an
+    attribute, and `makes` where it made a layer; `held` are the tensors of the run that somebody may still hold.
     """
 
     graph: fx.Graph
@@ -41,6 +46,9 @@ class Recording:
     constants: Mapping[str, Any]
     steered: tuple[Steering, ...]
     bound: Mapping[str, Where | None]
+    keeps: bool
+    makes: tuple[Where | None, ...]
+    held: Sequence[weakref.ref[Tensor]]
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -52,6 +60,34 @@ def is_leaf(module: nn.Module) -> bool:
     return all(name == "parametrizations" for name in module._modules)
 
 
+def _registered(module: nn.Module) -> list[int]:
+    """The parameters and buffers that a module runs with, by identity; a script makes its own anew when asked."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return []
+    return [id(tensor) for own in (module._parameters, module._buffers) for tensor in own.values()]
+
+
+def _drawn(model: nn.Module) -> list[Any]:
+    """The states of the generators that Python code draws from: Python's, numpy's and those that modules hold."""
+    name, keys, *position = np.random.get_state()
+    states = [random.getstate(), name, np.asarray(keys).tobytes(), position]
+    held = (value for module in model.modules() for value in vars(module).values())
+    for value in held:
+        if isinstance(value, (random.Random, np.random.RandomState, np.random.Generator)):
+            states.append(repr(_state_of(value)))
+    return states
+
+
+def _state_of(generator: random.Random | np.random.RandomState | np.random.Generator) -> Any:
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    return (
+        generator.bit_generator.state
+        if isinstance(generator, np.random.Generator)
+        else generator.get_state(legacy=False)
+    )
+
+
 class Recorder(TorchFunctionMode):
     """Writes the graph of what runs under it, in the thread that made it. Use through `record`."""
 
@@ -61,11 +97,17 @@ class Recorder(TorchFunctionMode):
         self.graph = self.ledger.graph
         self.bound: dict[str, Where | None] = {}
         self._root = root
-        self._on_meta = on_meta
+        self.on_meta = on_meta
         self._observer = observer
         self._paused = False
         self._thread = threading.get_ident()
         self._modules = {id(module): name for name, module in root.named_modules()}
+        self._own = {id(module): _registered(module) for module in root.modules() if is_leaf(module)}
+        self._hooks: dict[int, fx.Node] = {}
+        self._kept: list[Any] = []
+        self._handles: list[tuple[fx.Node, Any]] = []
+        self.keeps = False
+        self.makes: list[Where | None] = []
 
     # -- what is recorded ---------------------------------------------------------------------------------------------
 
@@ -76,7 +118,8 @@ class Recorder(TorchFunctionMode):
         if self._paused or threading.get_ident() != self._thread:
             return False
         if _transform_level() is not None:
-            self.ledger.unseen = "torch.func"
+            if self.ledger.unseen is None:
+                self.ledger.unseen, self.ledger.unseen_where = "torch.func", self.ledger.where()
             return False
         return True
 
@@ -86,7 +129,7 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if not self.listening:
             return func(*args, **kwargs)
-        if self._on_meta and func in constructors() and kwargs.get("device") != META:
+        if self.on_meta and func in constructors() and kwargs.get("device") != META:
             result = func(*args, **(kwargs | {"device": META}))
         else:
             result = func(*args, **kwargs)
@@ -97,7 +140,15 @@ class Recorder(TorchFunctionMode):
         if holds_tensor(result) or acts or func is torch._C._set_grad_enabled:
             made = operation(func, args, kwargs)
             self._add(*(made or self._call_of(func, "__call__", args, kwargs)), result)
+            if name in HOOKS:
+                self._handles.append((next(reversed(self.graph.nodes)), result))
         return result
+
+    def forget_removed_hooks(self) -> None:
+        """Takes out of the graph the hooks on tensors that forward has removed again."""
+        for node, handle in self._handles:
+            if handle.id not in (handle.hooks_dict_ref() or {}) and not node.users:
+                self.graph.erase_node(node)
 
     def call_leaf(
         self, module: nn.Module, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -112,8 +163,11 @@ class Recorder(TorchFunctionMode):
         return result
 
     def takes(self, module: nn.Module) -> bool:
-        """Whether a call of `module` is to be recorded as one node."""
-        return self.listening and module is not self._root and id(module) in self._modules and is_leaf(module)
+        """Whether a call of `module` is to be recorded as one node: not where it runs with other weights than its own,
+        as under torch.func.functional_call."""
+        if not self.listening or module is self._root or id(module) not in self._modules or not is_leaf(module):
+            return False
+        return self._own.get(id(module)) == _registered(module)
 
     def call_function_class(
         self, cls: type, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -137,6 +191,44 @@ class Recorder(TorchFunctionMode):
 
     def _call_of(self, owner: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Operation:
         return "call_method", method, (self.ledger.constant(owner, "function"), *args), kwargs
+
+    def call_hook(self, hook: BackwardHook, method: str, run: Callable[..., Any], args: Any) -> Any:
+        """Runs what sets the backward hooks of a module around its call, and records that they are set again."""
+        node = self._hooks.get(id(hook))
+        if node is None:
+            module = self.graph.create_node("get_attr", self._modules.get(id(hook.module)) or "itself")
+            hooks = [self.ledger.constant(tuple(one), "object") for one in (hook.user_hooks, hook.user_pre_hooks)]
+            node = self._hooks[id(hook)] = self.graph.create_node("call_function", BackwardHook, (module, *hooks))
+            self._kept.append(hook)
+        self._paused = True
+        try:
+            result = run(args)
+        finally:
+            self._paused = False
+        made = self.graph.create_node("call_method", method, (node, self.ledger.argument(args)))
+        made.meta["where"] = self.ledger.where()
+        self.ledger.learn_all(result, made)
+        return result
+
+    def note_attribute(self, value: Any) -> None:
+        """Notes that forward binds something to an attribute of a module."""
+        self.keeps = True
+        if isinstance(value, nn.Module) and id(value) not in self._modules:
+            self.makes.append(self.ledger.where())
+
+    def note_deletion(self, module: nn.Module, name: str) -> None:
+        """Records that forward deletes a tensor of a module."""
+        owner = self._modules.get(id(module))
+        if owner is not None and isinstance(getattr(module, name, None), Tensor):
+            holder = self.graph.create_node("get_attr", owner or "itself")
+            self.side_effect(delattr, (holder, name))
+
+    def note_mode(self, module: nn.Module, training: bool) -> None:
+        """Records that forward puts a part of the model in another mode: `self.norm.eval()`."""
+        owner = self._modules.get(id(module))
+        if owner is not None:
+            holder = self.graph.create_node("get_attr", owner or "itself")
+            self.side_effect(setattr, (holder, "training", training))
 
     def side_effect(self, function: Callable[..., Any], args: tuple[Any, ...]) -> fx.Node:
         """Records a call that has no tensor in it."""
@@ -165,7 +257,7 @@ class Recorder(TorchFunctionMode):
 
     def _add(self, op: str, target: Any, args: Any, kwargs: Any, result: Any) -> None:
         ledger = self.ledger
-        node = self.graph.create_node(op, target, ledger.argument(args), ledger.argument(kwargs))
+        node = ledger.create(op, target, args, kwargs)
         node.meta["where"] = ledger.where()
         if not torch.is_grad_enabled():
             node.meta["no_grad"] = True
@@ -200,10 +292,12 @@ def record(
     recorder = Recorder(model, on_meta, observer)
     ledger = recorder.ledger
     ledger.bind_inputs(args, kwargs)
-    drawn = random.getstate()
-    with torch.enable_grad(), intercepted(recorder), recorder:
+    drawn = _drawn(model)
+    with uncompiled(), torch.enable_grad(), intercepted(recorder), recorder:
         output = model(*args, **kwargs)
     ledger.output(output)
-    if random.getstate() != drawn:
+    recorder.forget_removed_hooks()
+    if _drawn(model) != drawn:
         ledger.steered.append(Steering("random numbers are drawn in Python", None))
-    return Recording(ledger.graph, ledger.device, ledger.constants, tuple(ledger.steered), recorder.bound), output
+    facts = tuple(ledger.steered), recorder.bound, recorder.keeps, tuple(recorder.makes)
+    return Recording(ledger.graph, ledger.device, ledger.constants, *facts, ledger.forget()), output

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from gradcheck_tool.chains.dataflow import Flow
 from gradcheck_tool.chains.values import Call
-from gradcheck_tool.ops import Kind, Operation, factors
+from gradcheck_tool.ops import Kind, Operation, factors, is_made_to_measure
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def find_layers(graph: fx.Graph, operations: Mapping[fx.Node, Operation], flow: 
             continue
         write = flow.writes.get(node)
         kept = [write.before.node] if write is not None and write.before is not None else []
-        depends[node] = operation.kind is not Kind.CONSTANT and any(depends[part] for part in (*sources, *kept))
+        reads = operation.kind is not Kind.CONSTANT and not is_made_to_measure(operation)
+        depends[node] = reads and any(depends[part] for part in (*sources, *kept))
         if operation.kind is Kind.WEIGHT:
             target = str(node.target)
             add(node, target, f"{target}.weight", target)

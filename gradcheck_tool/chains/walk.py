@@ -13,7 +13,7 @@ from gradcheck_tool.chains.lookahead import bit_of, cuts, is_float
 from gradcheck_tool.chains.signals import Draft, Signal, common_origin, union
 from gradcheck_tool.chains.values import Call, Trail
 from gradcheck_tool.norms import Forms, Tag
-from gradcheck_tool.ops import Kind, Operation, bends, meets_itself, selects
+from gradcheck_tool.ops import Kind, Operation, bends, is_made_to_measure, meets_itself, selects
 
 _NOTHING = Signal()
 
@@ -61,7 +61,7 @@ class Walk:
         if node.op == "placeholder":
             return Signal(data=True, grad=is_float(node), origin=node)
         operation = self.operations.get(node)
-        if operation is None or operation.kind in (Kind.ASSIGN, Kind.CONSTANT):
+        if operation is None or operation.kind in (Kind.ASSIGN, Kind.CONSTANT) or is_made_to_measure(operation):
             return _NOTHING
         known = [self._read(source) for source in self.flow.sources[node]]
         with_data = [signal for signal in known if signal.data]

@@ -6,7 +6,6 @@ The model, the random states and the person's terminal are left as they were.
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import warnings
 from collections.abc import Iterator
@@ -16,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from gradcheck_tool.inputs import Inputs, moved, resized
+from gradcheck_tool.lazy import copied, is_unfinished
 from gradcheck_tool.state import on_meta, preserved, random_states, training_mode
 
 _META_TROUBLE = ("meta", "same device", "expected device", "data-dependent", "data dependent")
@@ -44,9 +43,9 @@ def passes(model: nn.Module, inputs: Inputs) -> bool:
 
 def attempt(model: nn.Module, inputs: Inputs, for_real: bool = False) -> Trial:
     """Runs `model` in training mode, on meta or (`for_real`) on its own device at a batch of 2, and puts it back."""
-    if any(is_lazy(parameter) for parameter in model.parameters()):
+    if is_unfinished(model):
         with random_states():
-            return _run(copy.deepcopy(model), resized(inputs, 2))  # a lazy layer takes its size from its first input
+            return _run(copied(model), resized(inputs, 2))  # a lazy layer takes its size from its first input
     weightless = all(parameter.is_meta for parameter in model.parameters())
     if not for_real or weightless:
         trial = _on_meta(model, inputs, contextlib.nullcontext())

@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -127,6 +128,7 @@ class _Pass:
         self.targets = targets
         self.seed = seed
         self.seen = _Seen()
+        self.known: set[int] = set()  # the tensors of the model's own code, which live as long as the recording
         self.calls = {call.node.name: call for call in structure.calls}
         self.activations: dict[str, list[tuple[Call, fx.Node]]] = {}
         self.feeding: dict[str, list[tuple[Call, str]]] = {}
@@ -196,7 +198,8 @@ class _Pass:
             self.note_finite(tensor, f"the output of {call.name}")
             if tensor.requires_grad:
                 self.seen.floors[call.name] = floor(tensor)
-                tensor.register_hook(lambda grad, name=call.name: self.add_grad(name, grad))
+                self.before_writes(tensor).register_hook(partial(_add_grad, self.seen.output_grads, call.name))
+        self.known.add(id(tensor))
         for call, activation in self.feeding.get(node.name, ()):
             self.seen.fed[f"{activation} {call.name}"] = active(tensor.detach(), channel_dim(tensor, call, self.model))
         for call, function in self.activations.get(node.name, ()):
@@ -211,12 +214,19 @@ class _Pass:
         if node.name in self.returned:
             self.seen.returned[node.name] = tensor
 
+    def before_writes(self, tensor: Tensor) -> Tensor:
+        """What to hook for the gradient of a layer's output as it was computed.
+
+        That is the output, unless it is a view of all of a tensor that the layer made inside, as that of a Linear on
+        sequences is: a write into a view (`relu_`) makes its history anew, without its hooks, but keeps the base's.
+        """
+        base = tensor._base
+        whole = base is not None and base.requires_grad and base.numel() == tensor.numel()
+        return base if base is not None and whole and id(base) not in self.known else tensor
+
     def note_finite(self, tensor: Tensor, what: str) -> None:
         if self.seen.first_non_finite is None and tensor.numel() and not bool(torch.isfinite(tensor.detach()).all()):
             self.seen.first_non_finite = what
-
-    def add_grad(self, name: str, grad: Tensor) -> None:
-        self.seen.output_grads[name] = math.hypot(self.seen.output_grads.get(name, 0.0), norm(grad))
 
     # -- backward -----------------------------------------------------------------------------------------------------
 
@@ -238,7 +248,8 @@ class _Pass:
         if not any(root.requires_grad for root in roots):
             return finite, {}
         leaves: list[Tensor] = [parameter for parameter in parameters if parameter.requires_grad]
-        leaves = leaves or [tensor for tensor in self.model.parameters() if tensor.requires_grad]
+        if not leaves or self.passes_frozen_layers():
+            leaves = [tensor for tensor in self.model.parameters() if tensor.requires_grad]
         if self.loss_fn is not None:
             leaves += [tensor for tensor in self.seen.returned.values() if tensor.requires_grad]
         try:
@@ -246,6 +257,14 @@ class _Pass:
         except RuntimeError as error:
             raise blamed(error, f"backward of {type(self.model).__name__}") from error
         return finite, {id(p): grad for p, grad in zip(leaves, grads, strict=True) if grad is not None}
+
+    def passes_frozen_layers(self) -> bool:
+        """Whether a gradient goes through a layer whose weight is frozen, to biases or norms beneath. autograd computes
+        none but what is asked for: the gradient of that layer's output comes only on the way to them."""
+        return any(
+            call.name in self.seen.floors and not any(weight.requires_grad for weight in self.parameters_of(call))
+            for call in self.structure.calls
+        )
 
     # -- what came of it ----------------------------------------------------------------------------------------------
 
@@ -292,6 +311,12 @@ class _Pass:
             and any(weight.requires_grad for weight in owned)
             and not any(id(weight) in grads for weight in owned)
         ]
+
+
+def _add_grad(grads: dict[str, float], name: str, grad: Tensor) -> None:
+    """A hook that knows nothing of the pass: one that did would tie its tensors, through autograd, into a circle that
+    Python's collector cannot see, and the model would never be freed."""
+    grads[name] = math.hypot(grads.get(name, 0.0), norm(grad))
 
 
 def _returned(graph: fx.Graph) -> set[str]:

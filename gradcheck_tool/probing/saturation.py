@@ -101,12 +101,15 @@ def _saturated(values: Tensor, low: float, high: float) -> float:
 
 def channel_dim(values: Tensor, call: Call, model: nn.Module) -> int:
     """The dimension of an activation's output that counts the units of the weight layer behind it."""
-    weight = model.get_submodule(call.module).weight if call.module else model.get_parameter(call.parameter)
-    convolves = isinstance(weight, Tensor) and weight.dim() > 2
-    if convolves and not isinstance(_module(call, model), nn.Bilinear) and values.dim() == len(call.node.meta["shape"]):
-        return values.dim() - (weight.dim() - 2) - 1  # type: ignore[operator]
+    spatial = _spatial_dims(call, model)
+    if spatial and values.dim() == len(call.node.meta["shape"]):
+        return values.dim() - spatial - 1
     return max(0, values.dim() - 1)
 
 
-def _module(call: Call, model: nn.Module) -> nn.Module | None:
-    return model.get_submodule(call.module) if call.module else None
+def _spatial_dims(call: Call, model: nn.Module) -> int:
+    """0 behind a Linear, 1 to 3 behind a convolution. The weight of a module is not read for it: a parametrized one is
+    computed on each reading, and spectral norm steps its power iteration then, in the midst of the pass."""
+    if call.module is None:
+        return max(0, model.get_parameter(call.parameter).dim() - 2)
+    return len(getattr(model.get_submodule(call.module), "kernel_size", ()))

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import networkx as nx
 import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from gradcheck_tool.chains import Block, Call, Structure, location_of
+from gradcheck_tool.chains import Block, Call, Structure, decompose, location_of
 from gradcheck_tool.ops import factors, operation_name
 from gradcheck_tool.results import Insertion, Location, Skip
 
@@ -23,14 +24,22 @@ _BATCH_NORMS = {0: "BatchNorm1d", 1: "BatchNorm1d", 2: "BatchNorm2d", 3: "BatchN
 def plan_batch_norm(
     structure: Structure, model: nn.Module, min_depth: int, births: Mapping[str, Location]
 ) -> tuple[tuple[Insertion, ...], tuple[Skip, ...]]:
-    """A batch norm behind each block of every chain of at least `min_depth`, in the order in which the calls ran."""
+    """A batch norm behind each block of every chain of at least `min_depth`, in the order in which the calls ran.
+
+    Where a block in front of a fork takes no norm, its run goes on along another way once the first way has norms: that
+    is covered too, so that there is nothing left to fix afterwards.
+    """
+    objections: dict[Block, str | None] = {}
+    left = structure.blocks.copy()
+    while wanted := _in_chains(left, min_depth) - objections.keys():
+        objections |= {block: _objection(block, structure, model) for block in wanted}
+        left.remove_nodes_from([block for block in wanted if objections[block] is None])
     insertions: list[Insertion] = []
     skips: list[Skip] = []
-    wanted = {block for chain in structure.chains if len(chain) >= min_depth for block in chain}
     for block in structure.blocks:
-        if block not in wanted:
+        if block not in objections:
             continue
-        reason = _objection(block, structure, model)
+        reason = objections[block]
         if reason is not None:
             skips.append(Skip(block.name, reason))
             continue
@@ -38,6 +47,10 @@ def plan_batch_norm(
         features = block.call.node.meta["shape"][-1 - spatial]
         insertions.append(Insertion(block.name, _BATCH_NORMS[spatial], features, location_of(block.call, births)))
     return tuple(insertions), tuple(skips)
+
+
+def _in_chains(blocks: nx.DiGraph, min_depth: int) -> set[Block]:
+    return {block for chain in decompose(blocks) if len(chain) >= min_depth for block in chain}
 
 
 def _spatial_dims(call: Call, model: nn.Module) -> int:

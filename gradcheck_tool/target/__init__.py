@@ -160,12 +160,12 @@ def _moved_inputs(model: nn.Module, inputs: Inputs, loss_fn: Any, targets: Any) 
 def materialize(model: nn.Module, inputs: Inputs) -> None:
     """Gives lazy layers their size, by one pass in evaluation mode; a model without lazy layers is not run."""
     import torch
-    from torch.nn.parameter import is_lazy
 
     from gradcheck_tool.border import users_code
+    from gradcheck_tool.lazy import is_unfinished
     from gradcheck_tool.state import random_states
 
-    if not any(is_lazy(parameter) for parameter in model.parameters()):
+    if not is_unfinished(model):
         return
     modes = [(module, module.training) for module in model.modules()]
     with users_code(f"forward of {type(model).__name__}"), torch.no_grad(), random_states():
