@@ -218,11 +218,12 @@ def fix_subject(
     over = reached(over, before)
     tell("rewriting", 2, 4)
     fixed: CapturedModule = capture_graph(model, subject.inputs)[0]
-    fixed = insert(fixed, plan) if plan else copy.deepcopy(fixed)
+    fixed = insert(fixed, plan) if plan else fixed
     after = before
     if plan and has_weights:
         tell("probing the fixed model", 3, 4)
         after = _probe(replace(subject, model=fixed), seed, over=over)
+    fixed = copy.deepcopy(fixed)  # not before the probe, which needs the memory
     specs = describe(model, subject.inputs)
     path = output or default_path(subject.target)
     text = source_of(subject.target, specs, plan, path) if plan and _can_be_loaded(subject.target) else ""

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 @contextmanager
 def intercepted(recorder: Recorder) -> Iterator[None]:
     """Sends to `recorder` what its function mode does not see."""
-    module_call, set_attribute, register = nn.Module.__call__, nn.Module.__setattr__, nn.Module.register_parameter
-    delete_attribute, new_parameter = nn.Module.__delattr__, nn.Parameter.__new__
+    # Not `__call__`: to change what Python keeps in a slot of a class costs time for each class that inherits from it.
+    module_call = nn.Module._call_impl
+    set_attribute, register = nn.Module.__setattr__, nn.Module.register_parameter
+    new_parameter = nn.Parameter.__new__
     call_scripted = torch.jit.ScriptFunction.__dict__["__call__"]
     # Beneath Function.apply, which may have been bound to another name before (`double = Double.apply`).
     function_base: Any = torch.autograd.function._SingleLevelFunction
@@ -34,10 +36,10 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
     enter_inference, leave_inference = torch.inference_mode.__enter__, torch.inference_mode.__exit__
     hook_inputs, hook_outputs = BackwardHook.setup_input_hook, BackwardHook.setup_output_hook
 
-    def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def call_module(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if recorder.takes(self):
             return recorder.call_leaf(self, module_call, args, kwargs)
-        return module_call(self, *args, **kwargs)
+        return module_call(self, *args, **kwargs)  # type: ignore[no-untyped-call]
 
     def __setattr__(self: nn.Module, name: str, value: Any) -> None:
         if isinstance(value, Tensor) and recorder.listening:
@@ -47,11 +49,6 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
         if name != "training" and recorder.listening:
             recorder.note_attribute(value)
         set_attribute(self, name, value)
-
-    def __delattr__(self: nn.Module, name: str) -> None:
-        if recorder.listening:
-            recorder.note_deletion(self, name)
-        delete_attribute(self, name)
 
     def register_parameter(self: nn.Module, name: str, param: Any) -> None:
         recorder.note_binding(self, name)
@@ -107,9 +104,8 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
         return recorder.call_hook(self, "setup_output_hook", run, args) if recorder.listening else run(args)
 
     replaced: list[tuple[Any, str, Any, Any]] = [
-        (nn.Module, "__call__", __call__, module_call),
+        (nn.Module, "_call_impl", call_module, module_call),
         (nn.Module, "__setattr__", __setattr__, set_attribute),
-        (nn.Module, "__delattr__", __delattr__, delete_attribute),
         (nn.Module, "register_parameter", register_parameter, register),
         (nn.Parameter, "__new__", staticmethod(__new__), staticmethod(new_parameter)),
         (torch.jit.ScriptFunction, "__call__", call_scripted_function, call_scripted),

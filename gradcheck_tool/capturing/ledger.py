@@ -80,6 +80,15 @@ class Ledger:
         """Whether the tensor is an input, or was made or used by a node."""
         return id(tensor) in self._nodes
 
+    def owns(self, module: nn.Module) -> bool:
+        """Whether a module runs with tensors that were the model's when it was given, and not with ones put in their
+        place, as by torch.func.functional_call."""
+        for registry in (module._parameters, module._buffers):
+            for tensor in registry.values():
+                if tensor is not None and id(tensor) not in self._registered:
+                    return False
+        return True
+
     @property
     def device(self) -> str:
         """The kind of device on which the run's tensors are."""
@@ -219,7 +228,7 @@ class Ledger:
         if isinstance(value, _LITERALS):
             return value
         if isinstance(value, (tuple, list)):
-            parts = [self.argument(part) for part in value]
+            parts = [part if type(part) in _LITERAL_TYPES else self.argument(part) for part in value]
             if hasattr(value, "_fields"):
                 plain = type(value).__bases__ == (tuple,)  # one with a constructor of its own may not take nodes
                 return type(value)(*parts) if plain else self.graph.call_function(type(value), tuple(parts))

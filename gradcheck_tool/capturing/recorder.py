@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode, _push_mode
 from torch.utils.checkpoint import CheckpointFunction
 from torch.utils.hooks import BackwardHook
 
@@ -60,32 +60,50 @@ def is_leaf(module: nn.Module) -> bool:
     return all(name == "parametrizations" for name in module._modules)
 
 
-def _registered(module: nn.Module) -> list[int]:
-    """The parameters and buffers that a module runs with, by identity; a script makes its own anew when asked."""
-    if isinstance(module, torch.jit.ScriptModule):
-        return []
-    return [id(tensor) for own in (module._parameters, module._buffers) for tensor in own.values()]
+def _generators(model: nn.Module) -> list[Any]:
+    """The generators of Python and numpy that the modules of a model hold themselves."""
+    is_one: dict[type, bool] = {}
+    found = []
+    for module in model.modules():
+        for value in vars(module).values():
+            cls = type(value)
+            if cls not in is_one:
+                is_one[cls] = issubclass(cls, (random.Random, np.random.RandomState, np.random.Generator))
+            if is_one[cls]:
+                found.append(value)
+    return found
 
 
-def _drawn(model: nn.Module) -> list[Any]:
-    """The states of the generators that Python code draws from: Python's, numpy's and those that modules hold."""
+def _drawn(generators: list[Any]) -> list[Any]:
+    """The states of the generators that Python code draws from: Python's and numpy's own, and those given."""
     name, keys, *position = np.random.get_state()
-    states = [random.getstate(), name, np.asarray(keys).tobytes(), position]
-    held = (value for module in model.modules() for value in vars(module).values())
-    for value in held:
-        if isinstance(value, (random.Random, np.random.RandomState, np.random.Generator)):
-            states.append(repr(_state_of(value)))
-    return states
+    return [random.getstate(), name, np.asarray(keys).tobytes(), position, *map(_state_of, generators)]
 
 
 def _state_of(generator: random.Random | np.random.RandomState | np.random.Generator) -> Any:
     if isinstance(generator, random.Random):
         return generator.getstate()
-    return (
-        generator.bit_generator.state
-        if isinstance(generator, np.random.Generator)
-        else generator.get_state(legacy=False)
-    )
+    own = generator.bit_generator.state if isinstance(generator, np.random.Generator) else generator.get_state()
+    return repr(own)  # arrays of numbers, which compare one by one
+
+
+class _Unheard:
+    """While it is entered, the recorder hears nothing: not even that it is asked, which costs as much as a small op."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._on_top = False
+
+    def __enter__(self) -> None:
+        self._recorder.paused = True
+        self._on_top = _get_current_function_mode() is self._recorder
+        if self._on_top:
+            _pop_mode()
+
+    def __exit__(self, *exception: object) -> None:
+        if self._on_top:
+            _push_mode(self._recorder)
+        self._recorder.paused = False
 
 
 class Recorder(TorchFunctionMode):
@@ -99,10 +117,10 @@ class Recorder(TorchFunctionMode):
         self._root = root
         self.on_meta = on_meta
         self._observer = observer
-        self._paused = False
+        self.paused = False
         self._thread = threading.get_ident()
         self._modules = {id(module): name for name, module in root.named_modules()}
-        self._own = {id(module): _registered(module) for module in root.modules() if is_leaf(module)}
+        self._leaves: dict[int, bool] = {}
         self._hooks: dict[int, fx.Node] = {}
         self._kept: list[Any] = []
         self._handles: list[tuple[fx.Node, Any]] = []
@@ -115,7 +133,7 @@ class Recorder(TorchFunctionMode):
     def listening(self) -> bool:
         """False inside a leaf, in threads that the model starts, and inside torch.func's transforms (vmap, grad), whose
         tensors have no life outside of them."""
-        if self._paused or threading.get_ident() != self._thread:
+        if self.paused or threading.get_ident() != self._thread:
             return False
         if _transform_level() is not None:
             if self.ledger.unseen is None:
@@ -154,20 +172,23 @@ class Recorder(TorchFunctionMode):
         self, module: nn.Module, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Runs a leaf module and records it as one node."""
-        self._paused = True
-        try:
+        with _Unheard(self):
             result = run(module, *args, **kwargs)
-        finally:
-            self._paused = False
-        self._add("call_module", self._modules[id(module)], args, kwargs, result)
+            self._add("call_module", self._modules[id(module)], args, kwargs, result)
         return result
 
     def takes(self, module: nn.Module) -> bool:
         """Whether a call of `module` is to be recorded as one node: not where it runs with other weights than its own,
         as under torch.func.functional_call."""
-        if not self.listening or module is self._root or id(module) not in self._modules or not is_leaf(module):
+        key = id(module)
+        if not self.listening or module is self._root or key not in self._modules:
             return False
-        return self._own.get(id(module)) == _registered(module)
+        leaf = self._leaves.get(key)
+        if leaf is None:
+            leaf = self._leaves[key] = is_leaf(module)
+        if not leaf or isinstance(module, torch.jit.ScriptModule):  # a script makes its tensors anew when asked
+            return leaf
+        return self.ledger.owns(module)
 
     def call_function_class(
         self, cls: type, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -181,11 +202,8 @@ class Recorder(TorchFunctionMode):
         self, owner: Any, method: str, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Runs what is `owner.method(*args, **kwargs)` and records it as one node, without looking inside."""
-        self._paused = True
-        try:
+        with _Unheard(self):
             result = run(*args, **kwargs)
-        finally:
-            self._paused = False
         self._add(*self._call_of(owner, method, args, kwargs), result)
         return result
 
@@ -200,11 +218,8 @@ class Recorder(TorchFunctionMode):
             hooks = [self.ledger.constant(tuple(one), "object") for one in (hook.user_hooks, hook.user_pre_hooks)]
             node = self._hooks[id(hook)] = self.graph.create_node("call_function", BackwardHook, (module, *hooks))
             self._kept.append(hook)
-        self._paused = True
-        try:
+        with _Unheard(self):
             result = run(args)
-        finally:
-            self._paused = False
         made = self.graph.create_node("call_method", method, (node, self.ledger.argument(args)))
         made.meta["where"] = self.ledger.where()
         self.ledger.learn_all(result, made)
@@ -215,13 +230,6 @@ class Recorder(TorchFunctionMode):
         self.keeps = True
         if isinstance(value, nn.Module) and id(value) not in self._modules:
             self.makes.append(self.ledger.where())
-
-    def note_deletion(self, module: nn.Module, name: str) -> None:
-        """Records that forward deletes a tensor of a module."""
-        owner = self._modules.get(id(module))
-        if owner is not None and isinstance(getattr(module, name, None), Tensor):
-            holder = self.graph.create_node("get_attr", owner or "itself")
-            self.side_effect(delattr, (holder, name))
 
     def note_mode(self, module: nn.Module, training: bool) -> None:
         """Records that forward puts a part of the model in another mode: `self.norm.eval()`."""
@@ -266,11 +274,11 @@ class Recorder(TorchFunctionMode):
     def _watch(self, node: fx.Node, tensor: Tensor) -> None:
         """Shows the observer a tensor; what it computes is no part of the model."""
         if self._observer is not None:
-            listened, self._paused = self._paused, True
+            listened, self.paused = self.paused, True
             try:
                 self._observer(node, tensor)
             finally:
-                self._paused = listened
+                self.paused = listened
 
 
 def record(
@@ -292,12 +300,13 @@ def record(
     recorder = Recorder(model, on_meta, observer)
     ledger = recorder.ledger
     ledger.bind_inputs(args, kwargs)
-    drawn = _drawn(model)
+    generators = _generators(model)
+    drawn = _drawn(generators)
     with uncompiled(), torch.enable_grad(), intercepted(recorder), recorder:
         output = model(*args, **kwargs)
     ledger.output(output)
     recorder.forget_removed_hooks()
-    if _drawn(model) != drawn:
+    if _drawn(generators) != drawn:
         ledger.steered.append(Steering("random numbers are drawn in Python", None))
     facts = tuple(ledger.steered), recorder.bound, recorder.keeps, tuple(recorder.makes)
     return Recording(ledger.graph, ledger.device, ledger.constants, *facts, ledger.forget()), output

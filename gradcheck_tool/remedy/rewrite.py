@@ -13,17 +13,18 @@ from torch import fx, nn
 
 from gradcheck_tool.capturing import CapturedModule
 from gradcheck_tool.chains import Call, analyze
+from gradcheck_tool.holdings import held_by
 from gradcheck_tool.results import Insertion
 
 
 def insert(captured: CapturedModule, plan: Sequence[Insertion]) -> CapturedModule:
-    """A copy of `captured` with the norms of `plan`, freshly initialized, in the mode, dtype and on the device of the
-    layers that they follow. Every key of the old state dict is there, with the same values.
+    """A copy of `captured`, which shares its tensors, with the norms of `plan`, freshly initialized, in the mode, dtype
+    and on the device of the layers that they follow. Every key of the old state dict is there.
 
     Raises:
         KeyError: the plan names a call that the graph does not have.
     """
-    fixed = copy.deepcopy(captured)
+    fixed = copy.deepcopy(captured, {id(tensor): tensor for tensor in held_by(captured).tensors()})
     calls = [{call.name: call for call in analyze(graph, fixed).calls} for graph in fixed.graphs]
     taken = {name for name, _ in fixed.named_modules()}
     for insertion in plan:
