@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
+import zoo
 from tabulate import tabulate
 from torch import Tensor, nn
 
@@ -42,11 +43,11 @@ def tokens() -> Tensor:
 
 
 def _timm(name: str) -> Build:
-    return lambda: importlib.import_module("timm").create_model(name)
+    return lambda: zoo.imported("timm").create_model(name)
 
 
 def _bert() -> nn.Module:
-    transformers = importlib.import_module("transformers")
+    transformers = zoo.imported("transformers")
     return transformers.BertModel(transformers.BertConfig())
 
 

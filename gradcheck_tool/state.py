@@ -199,11 +199,11 @@ def on_meta(model: nn.Module, held: Holdings | None = None) -> Iterator[dict[int
 
 
 @contextmanager
-def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+def in_mode(model: nn.Module, training: bool, whole: bool = False) -> Iterator[None]:
     """Puts `model` in the mode asked for, and back. One that is in it already keeps the parts that its owner has put in
-    the other (a frozen backbone's batch norms)."""
+    the other (a frozen backbone's batch norms), unless all of it is asked for as a `whole`."""
     modes = [(module, module.training) for module in model.modules()]
-    if model.training != training:
+    if whole or model.training != training:
         model.train(training)
     try:
         yield

@@ -598,3 +598,37 @@ def test_what_an_observer_computes_is_no_part_of_the_recording() -> None:
     plain, _ = record(model, (x,), {})
     watched, _ = record(model, (x,), {}, observer=lambda _node, tensor: torch.isfinite(tensor * 2).all())
     assert [node.name for node in watched.graph.nodes] == [node.name for node in plain.graph.nodes]
+
+
+class DropsOut(nn.Module):
+    """Dropout as a function, which follows the mode of the part that calls it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(self.linear(x), 0.5, self.training)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        pytest.param(lambda model: model, id="as it stood"),
+        pytest.param(lambda model: model.train(), id="all in training"),
+        pytest.param(lambda model: model.eval(), id="all in evaluation"),
+        pytest.param(lambda model: model.train().get_submodule("1").eval(), id="another part in evaluation"),
+    ],
+)
+def test_a_part_that_stood_in_another_mode_follows_its_own(then: Callable[[nn.Module], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(DropsOut(), DropsOut()).train()
+    model[0].eval()
+    graph = copy.deepcopy(gct.capture(model, features(3)))
+    for one in (graph, model):
+        then(one)
+    x, outputs = features(5), []
+    for one in (graph, model):
+        torch.manual_seed(1)
+        outputs.append(one(x))
+    assert torch.equal(*outputs)

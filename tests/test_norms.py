@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from architectures import Net, chains_of, linears, stack, structure_of
 from torch import Tensor, nn
 
@@ -199,17 +200,150 @@ OTHERS = [
     pytest.param(lambda x: x * torch.sigmoid(x.mean(-1, keepdim=True)), id="squeeze and excitation"),
     pytest.param(lambda x: x.std(0) / x, id="the spread over the value"),
     pytest.param(lambda x: x[:, :4].repeat(1, 2) / x[:, 4:].std(0).repeat(2), id="one half over the other's spread"),
-    pytest.param(lambda x: torch.relu(x) / x.std(0), id="an activation over the spread before it"),
-    pytest.param(
-        lambda x: torch.maximum(x, torch.zeros(8)) / x.std(0), id="a ReLU as a maximum over the spread before it"
-    ),
-    pytest.param(lambda x: x.abs() / x.abs().mean(), id="absolute values over their mean"),
+    pytest.param(lambda x: torch.sigmoid(x) / x.std(0), id="a bounded activation over the spread before it"),
+    pytest.param(lambda x: x.clamp(-1, 1) / x.std(0), id="values clamped on both sides over the spread before it"),
+    pytest.param(lambda x: torch.exp(x) / x.std(0), id="an exponential over the spread before it"),
+    pytest.param(lambda x: x * torch.exp(x) / x.std(0), id="a product with an exponential over the spread before it"),
+    pytest.param(lambda x: torch.relu(x) / torch.relu(x).mean(-1, keepdim=True), id="a ReLU over its mean"),
+    pytest.param(lambda x: x / torch.minimum(x.std(0), 2 * x + x.std(0)), id="division by a spread at most"),
+    pytest.param(lambda x: torch.relu(x) * x.std(0), id="an activation times the spread before it"),
 ]
 
 
 @pytest.mark.parametrize("function", OTHERS)
 def test_what_only_looks_like_a_norm_is_none(function: Callable[[Tensor], Tensor]) -> None:
     assert not structure_of(stack(function), X).forms.norms
+
+
+def test_a_norm_of_a_mean_is_a_norm_of_its_own() -> None:
+    """As behind global pooling: the mean is part of no other normalization."""
+    pooled = Net(
+        lambda net, x: net.out(by_root_mean_square(net.f(x).mean(1)).relu()), f=linears(1)[0], out=linears(1)[0]
+    )
+    structure = structure_of(pooled, torch.randn(4, 3, 8))
+    assert structure.chains == ()
+    assert structure.not_analyzed == ()
+
+
+def by_root_mean_square(x: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.var(-1, keepdim=True) + 1e-6)
+
+
+def spread(x: Tensor) -> Tensor:
+    return x.var(-1, unbiased=False, keepdim=True).add(1e-5).sqrt().expand_as(x)
+
+
+def root_mean_square(x: Tensor) -> Tensor:
+    return x.square().mean(-1, keepdim=True).add(1e-5).sqrt_().expand_as(x)
+
+
+V = torch.arange(1.0, 9.0)
+ACTIVATED_NORMS = [
+    pytest.param(lambda x: x * torch.sigmoid(x * V) / spread(x), id="EvoNorm S0"),
+    pytest.param(lambda x: F.silu(x) / spread(x), id="EvoNorm S1"),
+    pytest.param(lambda x: F.silu(x) / root_mean_square(x), id="EvoNorm S2"),
+    pytest.param(lambda x: torch.relu(x) / x.std(0), id="a ReLU over the spread before it"),
+    pytest.param(lambda x: torch.relu(x) * torch.rsqrt(x.var(0) + 1e-5), id="a ReLU times one over the spread"),
+    pytest.param(lambda x: F.leaky_relu(2 * x + 1) / x.std(0), id="a leaky ReLU of a scaled value"),
+    pytest.param(lambda x: x.clamp(min=0) / x.std(0), id="a ReLU as a clamp"),
+    pytest.param(lambda x: torch.maximum(x, torch.zeros(8)) / x.std(0), id="a ReLU as a maximum"),
+    pytest.param(lambda x: x * torch.tanh(x) * torch.sigmoid(x) / x.std(0), id="two gates"),
+    pytest.param(lambda x: x.abs() / x.abs().mean(-1, keepdim=True), id="absolute values over their mean"),
+]
+
+
+@pytest.mark.parametrize("norm", ACTIVATED_NORMS)
+def test_an_activation_that_grows_as_its_input_may_be_normalized_with_it(norm: Callable[[Tensor], Tensor]) -> None:
+    x = 1e4 * X
+    torch.testing.assert_close(norm(1e3 * x), norm(x), rtol=1e-3, atol=1e-3)  # the scale of x is taken out
+    structure = structure_of(stack(norm), X)
+    assert structure.chains == ()
+    assert structure.not_analyzed == ()
+    assert len(structure.forms.norms) == 3
+    assert [call.name for call in structure.activation_of] == ["f.0", "f.1", "f.2"]
+
+
+def test_an_activation_that_is_read_elsewhere_too_is_one() -> None:
+    """The other way is not normalized."""
+
+    def forward(net: Net, x: Tensor) -> Tensor:
+        h = net.f[0](x)
+        a = torch.relu(h)
+        return net.f[1](a / h.std(0)).tanh() + net.f[2](a)
+
+    structure = structure_of(Net(forward, f=linears(3)), X)
+    assert [block.name for chain in structure.chains for block in chain] == ["f.0"]
+
+
+@pytest.mark.parametrize("norm", ACTIVATED_NORMS)
+def test_what_stands_before_such_a_norm_is_a_block_still(norm: Callable[[Tensor], Tensor]) -> None:
+    assert chains_of(stack(lambda h: norm(torch.relu(h))), X) == [["f.0"], ["f.1"], ["f.2"]]
+
+
+AT_LEAST = [
+    pytest.param(lambda x: x / torch.maximum(x.std(0), x * V + spread(x)), id="EvoNorm B0"),
+    pytest.param(lambda x: x / x.std(0).expand_as(x).max((x + 1) * root_mean_square(x)), id="EvoNorm B1"),
+    pytest.param(lambda x: x / torch.maximum(x.std(0), root_mean_square(x) - x), id="EvoNorm B2"),
+]
+
+
+@pytest.mark.parametrize("norm", AT_LEAST)
+def test_division_by_a_spread_at_least_is_a_norm(norm: Callable[[Tensor], Tensor]) -> None:
+    structure = structure_of(stack(lambda h: torch.relu(norm(h))), X)
+    assert structure.chains == ()
+    assert structure.not_analyzed == ()
+
+
+def ratio(x: Tensor) -> Tensor:
+    energy = x.norm(dim=1, keepdim=True)
+    return energy / (energy.mean(-1, keepdim=True) + 1e-6)
+
+
+def ratio_by_squares(x: Tensor) -> Tensor:
+    energy = x.square().sum(1, keepdim=True).sqrt()
+    return energy * torch.reciprocal(energy.mean(-1, keepdim=True) + 1e-6)
+
+
+GATES = [
+    pytest.param(lambda x: x + V * (x * ratio(x)), id="as ConvNeXt V2 has it"),
+    pytest.param(lambda x: torch.addcmul(x, V, x * ratio(x)), id="by addcmul"),
+    pytest.param(lambda x: x * ratio(x), id="without the shortcut"),
+    pytest.param(lambda x: (1 + V * ratio(x)) * x, id="the gate scaled"),
+    pytest.param(lambda x: x + V * (x * ratio_by_squares(x)), id="the norm by squares"),
+]
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_global_response_normalization_is_a_gate_and_the_run_goes_on(gate: Callable[[Tensor], Tensor]) -> None:
+    """Twice the input gives twice the output: nothing is normalized."""
+    x = torch.randn(4, 3, 8)
+    torch.testing.assert_close(gate(1e3 * x), 1e3 * gate(x))
+    structure = structure_of(stack(lambda h: gate(torch.relu(h))), x)
+    assert [[block.name for block in chain] for chain in structure.chains] == [["f.0", "f.1", "f.2"]]
+    assert structure.not_analyzed == ()
+    assert not structure.forms.norms
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_layer_in_front_of_such_a_gate_is_no_block(gate: Callable[[Tensor], Tensor]) -> None:
+    """As in front of any gate: the product is a join."""
+    assert chains_of(stack(lambda h: torch.relu(gate(h))), torch.randn(4, 3, 8)) == []
+
+
+LISTED = [
+    pytest.param(lambda x: x * x.norm(dim=1, keepdim=True), "norm", id="multiplication by a norm"),
+    pytest.param(lambda x: x * torch.sigmoid(x.std(1, keepdim=True)), "std", id="a gate of a spread"),
+    pytest.param(lambda x: x + ratio(x), "norm", id="a ratio that is added"),
+    pytest.param(lambda x: x.std(1, keepdim=True).expand_as(x), "std", id="pooling by the spread"),
+]
+
+
+@pytest.mark.parametrize(("function", "name"), LISTED)
+def test_a_statistic_in_neither_is_listed(function: Callable[[Tensor], Tensor], name: str) -> None:
+    structure = structure_of(stack(lambda h: function(torch.relu(h)), 2), torch.randn(4, 3, 8))
+    assert [entry.reason for entry in structure.not_analyzed] == [
+        f"{name} outside a normalization; the run ends there"
+    ] * 2
 
 
 def test_division_by_another_layer_s_spread_is_no_norm() -> None:

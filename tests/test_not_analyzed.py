@@ -76,3 +76,82 @@ UNDERSTOOD = [
 @pytest.mark.parametrize("function", UNDERSTOOD)
 def test_what_stands_at_the_end_is_not_listed(function: Callable[[Tensor], Tensor]) -> None:
     assert structure_of(Net(lambda net, x: function(net.out(x)), out=nn.Linear(8, 2)), X).not_analyzed == ()
+
+
+class Attention(nn.Module):
+    """Attention over tokens; `mix` is given the weights (batch, head, query, key)."""
+
+    def __init__(self, mix: nn.Module) -> None:
+        super().__init__()
+        self.queries, self.keys, self.values, self.mix = *(nn.Linear(8, 8) for _ in range(3)), mix
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (layer(x).unflatten(-1, (2, 4)).transpose(1, 2) for layer in (self.queries, self.keys, self.values))
+        return (self.mix((q @ k.mT).softmax(-1)) @ v).transpose(1, 2).flatten(2)
+
+
+def over(function: Callable[[Net, Tensor], Tensor], layer: nn.Module | nn.Parameter) -> Net:
+    return Net(function, layer=layer)
+
+
+HEADS = nn.Linear(2, 2)
+WEIGHTS = nn.Parameter(torch.randn(2, 2))
+MIXES = [
+    pytest.param(
+        over(lambda net, w: F.dropout(net.layer(w.permute(0, 2, 3, 1)).permute((0, 3, 1, 2)), 0.1), HEADS),
+        id="a linear layer on the permuted weights",
+    ),
+    pytest.param(
+        over(lambda net, w: net.layer(w.transpose(1, 3) * 0.5).transpose(-1, 1), HEADS), id="on the transposed weights"
+    ),
+    pytest.param(nn.Conv2d(2, 2, 1), id="a pointwise convolution"),
+    pytest.param(
+        over(lambda net, w: torch.einsum("bhij,hg->bgij", w, net.layer), WEIGHTS), id="einsum with a parameter"
+    ),
+    pytest.param(
+        over(lambda net, w: (w.permute(0, 2, 3, 1) @ net.layer).permute(0, 3, 1, 2), WEIGHTS), id="a matrix product"
+    ),
+    pytest.param(
+        over(lambda net, w: F.linear(w.permute(0, 2, 3, 1), net.layer).permute(0, 3, 1, 2), WEIGHTS), id="F.linear"
+    ),
+]
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_attention_whose_heads_talk_is_attention(mix: nn.Module) -> None:
+    model = Net(lambda net, x: net.out(net.attention(net.f(x).relu())), f=nn.Linear(8, 8), attention=Attention(mix))
+    model.out = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    structure = structure_of(model, torch.randn(2, 5, 8))
+    assert structure.not_analyzed == ()
+    assert [[block.name for block in chain] for chain in structure.chains] == [["f", "out.0"]]
+
+
+FIVE = nn.Linear(5, 5)
+NO_MIXES = [
+    pytest.param(FIVE, id="a layer over the keys"),
+    pytest.param(nn.Conv2d(2, 2, 3, padding=1), id="a convolution over more than one key"),
+    pytest.param(over(lambda net, w: torch.einsum("bhij,jk->bhik", w, net.layer.weight), FIVE), id="einsum over keys"),
+    pytest.param(nn.Softmax(-1), id="another softmax, of which the first is listed"),
+    pytest.param(over(lambda net, w: net.layer(w.reshape(2, 2, 25).mT).mT.reshape(2, 2, 5, 5), HEADS), id="reshaped"),
+]
+
+
+@pytest.mark.parametrize("mix", NO_MIXES)
+def test_a_layer_over_what_the_softmax_weighed_ends_its_meaning(mix: nn.Module) -> None:
+    model = Net(lambda net, x: net.out(net.attention(net.f(x).relu())), f=nn.Linear(8, 8), attention=Attention(mix))
+    model.out = nn.Linear(8, 2)
+    structure = structure_of(model, torch.randn(2, 5, 8))
+    assert [entry.reason for entry in structure.not_analyzed] == [
+        "softmax in the middle of the model; the run ends there"
+    ]
+
+
+def test_a_softmax_that_queries_are_made_of_weighs_nothing() -> None:
+    model = Net(
+        lambda net, x: net.out(net.attention(net.f(x).softmax(-1))),
+        f=nn.Linear(8, 8),
+        attention=Attention(nn.Identity()),
+        out=nn.Linear(8, 2),
+    )
+    structure = structure_of(model, torch.randn(2, 5, 8))
+    assert [entry.node for entry in structure.not_analyzed] == ["softmax"]

@@ -148,34 +148,53 @@ def _first_dimension(inputs: Inputs) -> int | None:
 
 
 def _graph_of_mode(model: nn.Module, inputs: Inputs, training: bool) -> tuple[Recording, list[Steering]]:
-    """A recording of one mode whose graph takes any batch size, where the model allows it, and one only elsewhere."""
-    batch = _first_dimension(inputs)
-    with in_mode(model, training):
-        if not batch:
-            return observe(model, inputs), []
-        samples = max(batch, 2)  # a batch of one takes other ways: squeeze(), broadcasting
+    """A recording of one mode whose graph takes any batch size, where the model allows it, and one only elsewhere.
+
+    All parts are in that mode: those that stand in the other go by their own `training` when the graph runs. Where the
+    model does not run so, they stay as they are.
+    """
+    if any(module.training != model.training for module in model.modules()):
         try:
-            first = observe(model, _with_batch(inputs, batch, samples))
+            with in_mode(model, training, whole=True):
+                return _graph_of_batches(model, inputs)
         except GradtoolError:
-            first = None
-        if first is not None:
-            _refuse_data(first, model, _with_batch(inputs, batch, samples))
+            pass
+    with in_mode(model, training):
+        return _graph_of_batches(model, inputs)
+
+
+def _graph_of_batches(model: nn.Module, inputs: Inputs) -> tuple[Recording, list[Steering]]:
+    batch = _first_dimension(inputs)
+    if not batch:
+        return observe(model, inputs), []
+    samples = max(batch, 2)  # a batch of one takes other ways: squeeze(), broadcasting
+    several = [_with_batch(inputs, batch, count) for count in (samples, 2 * samples, 2 * samples + 1)]
+    try:
+        first = observe(model, several[0])
+    except GradtoolError as error:
+        return _graph_of_one_batch(model, inputs, batch, error)
+    _refuse_data(first, model, several[0])
+    try:
+        second = observe(model, several[1])
+        compare_constants(first.constants, second.constants)
+        others = {2 * samples: second.graph}
         try:
-            first = first or observe(model, _with_batch(inputs, batch, samples))
-            second = observe(model, _with_batch(inputs, batch, 2 * samples))
-            compare_constants(first.constants, second.constants)
-            others = {2 * samples: second.graph}
-            try:
-                with_free_batch(first.graph, samples, others)
-            except Undecided:
-                others[2 * samples + 1] = observe(model, _with_batch(inputs, batch, 2 * samples + 1)).graph
-                with_free_batch(first.graph, samples, others)
-        except (Different, GradtoolError) as error:
-            only = observe(model, inputs)
-            guard_batch(only.graph, batch)
-            reason = f"the graph holds for batch size {batch} only, the model does otherwise at another: {error}"
-            return only, [Steering(reason, None)]
+            with_free_batch(first.graph, samples, others)
+        except Undecided:
+            others[2 * samples + 1] = observe(model, several[2]).graph
+            with_free_batch(first.graph, samples, others)
+    except (Different, GradtoolError) as error:
+        return _graph_of_one_batch(model, inputs, batch, error)
     return first, []
+
+
+def _graph_of_one_batch(
+    model: nn.Module, inputs: Inputs, batch: int, error: Exception
+) -> tuple[Recording, list[Steering]]:
+    only = observe(model, inputs)
+    guard_batch(only.graph, batch)
+    reason = f"the graph holds for batch size {batch} only, the model does otherwise at another: {error}"
+    return only, [Steering(reason, None)]
 
 
 def _refuse_data(recording: Recording, model: nn.Module, inputs: Inputs) -> None:

@@ -21,6 +21,7 @@ import torch
 
 _COMPILER = "torch._dynamo"
 _SHAPES = "torch.fx.experimental.symbolic_shapes"
+_ALGEBRA = "sympy"
 _NUMBERS = (bool, int, float)
 
 
@@ -46,8 +47,7 @@ class _StandIn(ModuleType):
         super().__init__(name)
         self.__path__: list[str] = []  # a package
         package, _, self._short = name.rpartition(".")
-        self._package = importlib.import_module(package)
-        self._place = self._package.__dict__
+        self._place: dict[str, Any] = vars(importlib.import_module(package)) if package else {}
 
     def __enter__(self) -> _StandIn:
         sys.modules[self.__name__] = self
@@ -80,8 +80,7 @@ class _StandIn(ModuleType):
         """The module, from now on in its own place."""
         if sys.modules.get(self.__name__) is self:
             self.__exit__()
-            importlib.import_module(self.__name__)
-        return sys.modules[self.__name__]
+        return importlib.import_module(self.__name__)
 
 
 class _Compiler(_StandIn):
@@ -168,12 +167,28 @@ class _Shapes(_StandIn):
         return self.real().sym_eq(x, y)
 
 
+class _Expression:
+    """Nothing is one."""
+
+
+class _Algebra(_StandIn):
+    """sympy, for torch's question whether a number is an expression of it."""
+
+    @property
+    def Basic(self) -> Any:
+        """The class of all expressions, of which there are none while sympy is not loaded."""
+        asker = sys._getframe(1).f_globals.get("__name__")
+        unloaded = sys.modules.get(_ALGEBRA) is self
+        return _Expression if unloaded and asker == "torch._prims_common" else self.real().Basic
+
+
 @contextmanager
 def uncompiled() -> Iterator[None]:
     """Runs functions and modules under torch.compile as they are written."""
     with ExitStack() as stack:
-        if _SHAPES not in sys.modules:
-            stack.enter_context(_Shapes(_SHAPES))
+        for name, stand_in in ((_ALGEBRA, _Algebra), (_SHAPES, _Shapes)):
+            if name not in sys.modules:
+                stack.enter_context(stand_in(name))
         if _COMPILER in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class Undecided(Different):
 
 
 Merge = Callable[[Any, tuple[Any, ...]], Any]
+MergeOf = Callable[[fx.Node, Any, tuple[Any, ...]], Any]
 Twins = Sequence[Mapping[fx.Node, fx.Node]]
 
 
@@ -81,13 +83,14 @@ def compare_constants(constants: Mapping[str, Any], others: Mapping[str, Any]) -
             raise Different("data that was computed out of sight")
 
 
-def _merge_graphs(graph: fx.Graph, others: Sequence[fx.Graph], merge: Merge) -> None:
-    """Edits `graph` in place to hold for `others` too. Raises Different, with `graph` untouched, where it cannot."""
+def _merge_graphs(graph: fx.Graph, others: Sequence[fx.Graph], merge: MergeOf) -> None:
+    """Edits `graph` in place to hold for `others` too; `merge` is told the node as well. Raises Different, with `graph`
+    untouched, where it cannot."""
     twins = [_twins(graph, other) for other in others]
     changes = []
     for node, *rest in zip(list(graph.nodes), *(list(other.nodes) for other in others), strict=True):
         arguments = node.args, node.kwargs
-        both = _merged(arguments, tuple((other.args, other.kwargs) for other in rest), twins, merge)
+        both = _merged(arguments, tuple((other.args, other.kwargs) for other in rest), twins, partial(merge, node))
         if both != arguments:
             changes.append((node, both))
     for node, (args, kwargs) in changes:
@@ -122,7 +125,7 @@ def with_free_batch(graph: fx.Graph, batch: int, others: Mapping[int, fx.Graph])
                 made[key] = graph.create_node("call_method" if key == () else "call_function", target, args)
         return made[key]
 
-    def merge(mine: Any, rest: tuple[Any, ...]) -> Any:
+    def merge(node: fx.Node, mine: Any, rest: tuple[Any, ...]) -> Any:
         values = (mine, *rest)
         formula = fit(values, batches) if source is not None else None
         if formula is None or source is None:
@@ -174,30 +177,32 @@ def choose(training: bool, in_training: Any, in_evaluation: Any) -> Any:
 
 
 def with_both_modes(graph: fx.Graph, eval_graph: fx.Graph) -> None:
-    """Edits `graph`, recorded in training mode, to follow the module's `training` wherever values differ.
+    """Edits `graph`, recorded in training mode, to follow the `training` of the module in whose forward it is, wherever
+    values differ.
 
     Raises:
         Different: the model's structure differs between the modes.
     """
     start = first_user_node(graph)
-    mode: list[fx.Node] = []
+    modes: dict[str, fx.Node] = {}
     made: list[fx.Node] = []
 
-    def merge(mine: Any, others: tuple[Any, ...]) -> Any:
+    def merge(node: fx.Node, mine: Any, others: tuple[Any, ...]) -> Any:
         (theirs,) = others
         if isinstance(mine, fx.Node) or isinstance(theirs, fx.Node):
             raise Different("an argument that is computed in one mode only")
+        owner = node.meta.get("owner", "")
         with graph.inserting_before(start):
-            if not mode:
-                mode.append(graph.create_node("get_attr", "training"))
+            if owner not in modes:
+                modes[owner] = graph.create_node("get_attr", f"{owner}.training" if owner else "training")
             if (mine, theirs) == (True, False):
-                return mode[0]
-            made.append(graph.call_function(choose, (mode[0], mine, theirs)))
+                return modes[owner]
+            made.append(graph.call_function(choose, (modes[owner], mine, theirs)))
         return made[-1]
 
     try:
         _merge_graphs(graph, [eval_graph], merge)
     except Different:
-        for node in [*reversed(made), *mode]:
+        for node in [*reversed(made), *modes.values()]:
             graph.erase_node(node)
         raise

@@ -39,7 +39,11 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
     def call_module(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if recorder.takes(self):
             return recorder.call_leaf(self, module_call, args, kwargs)
-        return module_call(self, *args, **kwargs)  # type: ignore[no-untyped-call]
+        recorder.inside.append(self)
+        try:
+            return module_call(self, *args, **kwargs)  # type: ignore[no-untyped-call]
+        finally:
+            recorder.inside.pop()
 
     def __setattr__(self: nn.Module, name: str, value: Any) -> None:
         if isinstance(value, Tensor) and recorder.listening:

@@ -2,7 +2,8 @@
 
 A `TorchFunctionMode` sees every torch function and method; calls of torch's own layers become `call_module` nodes;
 tensors are mapped to nodes by identity, kept alive meanwhile. Every node carries in `meta`: `shape`, `dtype` and
-`requires_grad` of its tensor (where it is one), and `where`, the point in the source (`sources.locate` reads it).
+`requires_grad` of its tensor (where it is one), `where`, the point in the source (`sources.locate` reads it), and
+`owner`, the module in whose forward it is.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ class Recorder(TorchFunctionMode):
         self._hooks: dict[int, fx.Node] = {}
         self._kept: list[Any] = []
         self._handles: list[tuple[fx.Node, Any]] = []
+        self.inside: list[nn.Module] = []
         self.keeps = False
         self.makes: list[Where | None] = []
 
@@ -267,6 +269,7 @@ class Recorder(TorchFunctionMode):
         ledger = self.ledger
         node = ledger.create(op, target, args, kwargs)
         node.meta["where"] = ledger.where()
+        node.meta["owner"] = next((name for one in reversed(self.inside) if (name := self._modules.get(id(one)))), "")
         if not torch.is_grad_enabled():
             node.meta["no_grad"] = True
         ledger.learn_all(result, node)

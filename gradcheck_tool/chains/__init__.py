@@ -1,4 +1,4 @@
-"""A recorded graph → its blocks, as a networkx DAG, and the chains that they form.
+"""A recorded graph → its blocks, a networkx DAG, and the chains that they form.
 
 The passes, one a file: who reads what (dataflow), which calls are weight layers (layers), what lies ahead (lookahead),
 the run along every edge (walk), and the forest of blocks cut into chains (decompose). In words: docs/chains.md.
@@ -6,12 +6,11 @@ the run along every edge (walk), and the forest of blocks cut into chains (decom
 
 from __future__ import annotations
 
-import networkx as nx
 from torch import fx, nn
 
 from gradcheck_tool.chains import lookahead
 from gradcheck_tool.chains.dataflow import trace
-from gradcheck_tool.chains.decompose import decompose
+from gradcheck_tool.chains.decompose import decompose, forest
 from gradcheck_tool.chains.layers import find_layers
 from gradcheck_tool.chains.signals import Draft
 from gradcheck_tool.chains.unknown import not_analyzed
@@ -20,7 +19,7 @@ from gradcheck_tool.chains.walk import Walk
 from gradcheck_tool.norms import find_norms
 from gradcheck_tool.ops import lookup
 
-__all__ = ["Block", "Call", "Structure", "Trail", "analyze", "decompose", "location_of"]
+__all__ = ["Block", "Call", "Structure", "Trail", "analyze", "decompose", "forest", "location_of"]
 
 
 def analyze(graph: fx.Graph, model: nn.Module) -> Structure:
@@ -48,14 +47,14 @@ def analyze(graph: fx.Graph, model: nn.Module) -> Structure:
         for draft in sorted(walk.drafts.values(), key=lambda draft: walk.positions[draft.call.node])
         if not heads.issuperset(draft.closed) and not reached.isdisjoint(draft.closed)
     ]
-    blocks = _forest(drafts)
+    blocks = _blocks(drafts)
     return Structure(
         graph=graph,
         operations=operations,
         flow=flow,
         calls=tuple(layers.calls.values()),
         blocks=blocks,
-        chains=decompose(blocks),
+        chains=decompose(forest(blocks)) if blocks else (),
         forms=forms,
         not_analyzed=tuple(not_analyzed(walk, heads)),
         activation_of=walk.activation_of,
@@ -63,14 +62,10 @@ def analyze(graph: fx.Graph, model: nn.Module) -> Structure:
     )
 
 
-def _forest(drafts: list[Draft]) -> nx.DiGraph:
-    """The DAG of blocks, parents before their children."""
-    blocks = nx.DiGraph()
+def _blocks(drafts: list[Draft]) -> tuple[Block, ...]:
+    """The finished blocks, parents before their children."""
     finished: dict[Draft, Block] = {}
     for draft in drafts:
         parent = finished.get(draft.parent) if draft.parent is not None else None
-        block = finished[draft] = draft.block(parent)
-        blocks.add_node(block)
-        if parent is not None:
-            blocks.add_edge(parent, block)
-    return blocks
+        finished[draft] = draft.block(parent)
+    return tuple(finished.values())

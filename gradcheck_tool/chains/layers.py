@@ -19,12 +19,13 @@ from gradcheck_tool.ops import Kind, Operation, factors, is_made_to_measure
 class Layers:
     """`calls` are the weight-layer calls by their node, in order; `depends` says which nodes depend on the input;
     `parameters` names the parameter that a node is computed from where it does not; `repeated` numbers the layers that
-    are called more than once."""
+    are called more than once; `modules` are those of the model."""
 
     calls: Mapping[fx.Node, Call]
     depends: Mapping[fx.Node, bool]
     parameters: Mapping[fx.Node, str]
     repeated: Mapping[str, int]
+    modules: Mapping[str, nn.Module]
 
 
 def find_layers(graph: fx.Graph, operations: Mapping[fx.Node, Operation], flow: Flow, model: nn.Module) -> Layers:
@@ -69,7 +70,8 @@ def find_layers(graph: fx.Graph, operations: Mapping[fx.Node, Operation], flow: 
             if any(part in stored for part in sources):
                 stored.add(node)
     repeated = [layer for layer, count in counts.items() if count > 1]
-    return Layers(calls, depends, parameters, {layer: index for index, layer in enumerate(repeated)})
+    numbers = {layer: index for index, layer in enumerate(repeated)}
+    return Layers(calls, depends, parameters, numbers, dict(model.named_modules(remove_duplicate=False)))
 
 
 def _weight_among(

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import networkx as nx
 from torch import fx
 
 from gradcheck_tool.chains.dataflow import Flow
@@ -84,17 +83,17 @@ class Block:
 class Structure:
     """What the analysis of one graph found.
 
-    `blocks` is a DAG whose nodes are the unnormalized blocks and whose edges lead from each block to those whose run
-    goes on from it. `chains` are maximal runs, deepest first. `calls` are all weight-layer calls in their order;
-    `activation_of` tells the activation that each reaches, through a normalization or not. `recurrent` are the layers
-    that are stepped: called again on what came out of their own earlier call, with a new input added each time.
+    `blocks` are the unnormalized blocks, each behind its parent, whose run goes on in it. `chains` are maximal runs,
+    deepest first. `calls` are all weight-layer calls in their order; `activation_of` tells the activation that each
+    reaches, through a normalization or not. `recurrent` are the layers that are stepped: called again on what came out
+    of their own earlier call, with a new input added each time.
     """
 
     graph: fx.Graph
     operations: Mapping[fx.Node, Operation]
     flow: Flow = field(repr=False)
     calls: tuple[Call, ...]
-    blocks: nx.DiGraph
+    blocks: tuple[Block, ...]
     chains: tuple[tuple[Block, ...], ...]
     forms: Forms
     not_analyzed: tuple[Unanalyzed, ...]

@@ -107,8 +107,12 @@ class Walk:
         kind, one = operation.kind, carrying[0]
         internal = node in self.forms.internal
         if node in self.forms.norms:
-            base = self.signals[self.forms.norms[node].base]
-            return self._fresh(node, one, shared, fed=base.fed)
+            norm = self.forms.norms[node]
+            fed = self.signals[norm.base].fed
+            if norm.activated is not None and fed is not None:  # EvoNorm normalizes and activates at once
+                self.activation_of.setdefault(fed, norm.activated)
+                fed = None
+            return self._fresh(node, one, shared, fed=fed)
         if kind is Kind.SOFTMAX and node in self.attention:
             return self._joined(node, carrying, shared)
         if kind in (Kind.NORMALIZATION, Kind.SOFTMAX, Kind.RECURRENT, Kind.LOSS, Kind.OTHER) or (
@@ -117,8 +121,10 @@ class Walk:
             return self._fresh(node, one, shared, fed=one.fed if kind is Kind.NORMALIZATION else None)
         if kind is Kind.ATTENTION or (kind is Kind.CONTRACTION and meets_itself(node)):
             return self._joined(node, carrying, shared)
-        if internal:
-            return self._passed(node, one, shared) if len(carrying) == 1 else self._joined(node, carrying, shared)
+        if internal and len(carrying) > 1:
+            return self._joined(node, carrying, shared)
+        if internal and kind not in (Kind.MIXING, Kind.STATISTIC):
+            return self._passed(node, one, shared)
         if len(with_data) > 1:
             if kind in (Kind.MIXING, Kind.CONTRACTION):
                 return self._passed(node, one, shared) if len(carrying) == 1 else self._joined(node, carrying, shared)
@@ -126,7 +132,7 @@ class Walk:
             return self._merged(node, with_data, shared, nonlinear)
         if kind is Kind.ACTIVATION or bends(node, operation, self._data_operand(node)):
             return self._activated(node, one, shared)
-        if kind in (Kind.MIXING, Kind.CONTRACTION):
+        if kind in (Kind.MIXING, Kind.STATISTIC, Kind.CONTRACTION):
             return replace(self._passed(node, one, shared), origin=node, of_call=one.pending, bent=False)
         return self._passed(node, one, shared)
 

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from gradcheck_tool.chains import Block, Call, Structure, decompose, location_of
+from gradcheck_tool.chains import Block, Call, Structure, decompose, forest, location_of
 from gradcheck_tool.ops import factors, operation_name
 from gradcheck_tool.results import Insertion, Location, Skip
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 _BATCH_NORMS = {0: "BatchNorm1d", 1: "BatchNorm1d", 2: "BatchNorm2d", 3: "BatchNorm3d"}
 """torch.nn's batch norm, by the number of spatial dimensions."""
@@ -30,7 +33,9 @@ def plan_batch_norm(
     is covered too, so that there is nothing left to fix afterwards.
     """
     objections: dict[Block, str | None] = {}
-    left = structure.blocks.copy()
+    if not structure.blocks:
+        return (), ()
+    left = forest(structure.blocks)
     while wanted := _in_chains(left, min_depth) - objections.keys():
         objections |= {block: _objection(block, structure, model) for block in wanted}
         left.remove_nodes_from([block for block in wanted if objections[block] is None])

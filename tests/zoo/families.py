@@ -251,13 +251,38 @@ TIMM = [
     Row(
         "timm",
         "resnetv2_50d_evos",
-        {1: 35},
-        "EvoNorm S0 is x·sigmoid(v·x), an activation, over the group's standard deviation of x: no norm in the words "
-        "of docs/chains.md, though one by its name, and read as one at first. 3 convolutions of the stem and 2 in each "
-        "of 16 blocks reach it; the deviation is the shorter way, and ends the run",
-        not_analyzed="var outside a normalization",
+        {},
+        "EvoNorm S0, x·sigmoid(v·x) over the group's standard deviation of x, normalizes and activates at once: it "
+        "takes the scale of x out. It stands between the convolutions of the stem, and before each in 16 blocks",
     ),
-    Row("timm", "cait_xxs24_224", {1: 26}, "24 layers and 2 of class attention; LayerScale is a product with a weight"),
+    Row("timm", "regnetz_b16_evos", {2: 22}, "EvoNorm S0 behind each convolution; a gate in each of 2+6+12+2 blocks"),
+    Row(
+        "timm",
+        "ese_vovnet39b_evos",
+        {1: 4},
+        "EvoNorm S0 behind each convolution; an effective gate of one layer behind the last block of each of 4 stages",
+    ),
+    Row(
+        "timm",
+        "convnext_zepto_rms",
+        {1: 10},
+        "fc1 and its GELU in each of 2+2+4+2 blocks, behind x over its standard deviation, written out; the last of "
+        "these is behind the pooling",
+    ),
+    Row(
+        "timm",
+        "efficientformerv2_s0",
+        {},
+        "batch norm behind each convolution, or GELU behind an addition; the heads of attention are mixed by pointwise "
+        "convolutions before and after the softmax",
+    ),
+    Row(
+        "timm",
+        "cait_xxs24_224",
+        {1: 26},
+        "24 layers and 2 of class attention; LayerScale is a product with a weight, and "
+        "the heads are mixed by linear layers before and after the softmax",
+    ),
     Row("timm", "deit3_small_patch16_224", {1: 12}, "12 layers; LayerScale is a product with a weight"),
     Row("timm", "repvgg_a0", {}, "each of the parallel branches ends in batch norm"),
     Row("timm", "hrnet_w18_small", {}, "batch norm behind each convolution, across resolutions too"),
@@ -297,7 +322,12 @@ TIMM = [
         "in each of 8 layers the depthwise convolution between fc1 and GELU: fc1 reaches no activation",
     ),
     Row("timm", "convmixer_768_32", {1: 65}, "GELU, then batch norm, behind the stem and both layers of 32 blocks"),
-    Row("timm", "convnextv2_atto", {1: 12}, "fc1 and its GELU in each of 2+2+6+2 blocks, behind a layer norm"),
+    Row(
+        "timm",
+        "convnextv2_atto",
+        {1: 12},
+        "fc1 and its GELU in each of 2+2+6+2 blocks, behind a layer norm; x times a ratio of its norms is a gate",
+    ),
 ]
 
 TRANSFORMERS = [
@@ -371,6 +401,7 @@ TRANSFORMERS = [
         "act(gate)·up of each of 4 experts in 2 layers, halves of one call: an activation",
         _DECODER | {"num_local_experts": 4, "experts_implementation": "eager"},
         lambda model: torch.arange(64).view(2, 32),
+        not_analyzed="topk",
         device="cpu",
     ),
     Row(

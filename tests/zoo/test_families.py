@@ -24,3 +24,5 @@ def test_chains_are_those_that_the_source_holds(row: Row) -> None:
     assert [len(finding.layers) for finding in report.findings] == [depth for depth in row.depths if depth >= 4]
     if row.not_analyzed:
         assert any(row.not_analyzed in f"{entry.node} {entry.reason}" for entry in report.not_analyzed)
+    else:
+        assert report.not_analyzed == ()
