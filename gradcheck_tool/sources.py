@@ -10,8 +10,9 @@ import linecache
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
@@ -45,7 +46,16 @@ def rank(filename: str) -> int:
     return 1 if filename.startswith(_LIBRARIES) else 0
 
 
-def caller(frame: FrameType | None, stop: CodeType | None = None) -> Where | None:
+@dataclass(frozen=True)
+class Boundary:
+    """Where a walk outwards may stop: at frames of `code`, for what is outside of which `outside(frame)` has an answer
+    already. Operations in the forward of one module have all that is outside of it in common."""
+
+    code: CodeType
+    outside: Callable[[FrameType], Where | None]
+
+
+def caller(frame: FrameType | None, stop: CodeType | None = None, boundary: Boundary | None = None) -> Where | None:
     """The innermost frame of the user's own files from `frame` outwards; without one, the innermost of a library.
 
     Frames from `stop` on belong to gradtool's own caller, not to the model, and are not looked at.
@@ -60,6 +70,10 @@ def caller(frame: FrameType | None, stop: CodeType | None = None) -> Where | Non
             return code, frame.f_lasti
         if level == 1 and library is None:
             library = code, frame.f_lasti
+        if boundary is not None and code is boundary.code:
+            outer = boundary.outside(frame)
+            users = outer is not None and rank(outer[0].co_filename) == 0
+            return outer if users or library is None else library
         frame = frame.f_back
     return library
 

@@ -68,18 +68,14 @@ def guard_batch(graph: fx.Graph, batch: int) -> None:
 
 def guard_sizes(graph: fx.Graph, fixed: Collection[tuple[str, int]]) -> None:
     """Checks the dimensions of inputs, by (name of the node, dimension), at whose sizes alone the graph holds."""
-    for node in list(graph.nodes):
+    inputs = input_nodes(graph)
+    for node in inputs:
         for dim, recorded in enumerate(node.meta.get("shape", ())):
             if (node.name, dim) in fixed:
-                with graph.inserting_after(last_input(graph)):
+                with graph.inserting_after(inputs[-1]):
                     size = graph.call_method("size", (node, dim))
                 size.meta["guards"] = node.name
                 _check(graph, size, [(size, recorded, f"{node.name}.size({dim})")])
-
-
-def last_input(graph: fx.Graph) -> fx.Node:
-    """The last node that is an input, or that takes one out of a structure."""
-    return input_nodes(graph)[-1]
 
 
 def input_nodes(graph: fx.Graph) -> list[fx.Node]:

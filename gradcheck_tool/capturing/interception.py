@@ -37,13 +37,11 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
     hook_inputs, hook_outputs = BackwardHook.setup_input_hook, BackwardHook.setup_output_hook
 
     def call_module(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if not recorder.listening:
+            return module_call(self, *args, **kwargs)  # type: ignore[no-untyped-call]
         if recorder.takes(self):
             return recorder.call_leaf(self, module_call, args, kwargs)
-        recorder.inside.append(self)
-        try:
-            return module_call(self, *args, **kwargs)  # type: ignore[no-untyped-call]
-        finally:
-            recorder.inside.pop()
+        return recorder.enter(self, module_call, args, kwargs)
 
     def __setattr__(self: nn.Module, name: str, value: Any) -> None:
         if isinstance(value, Tensor) and recorder.listening:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gradcheck_tool.capturing.objects import emptied, filled, tensors_within
-from gradcheck_tool.sources import Where, caller
+from gradcheck_tool.sources import Boundary, Where, caller
 from gradcheck_tool.structures import holds_tensor, parts
 from gradcheck_tool.wording import size
 
@@ -58,6 +58,7 @@ class Ledger:
         self.graph = fx.Graph()
         self.constants: dict[str, Any] = {}
         self.steered: list[Steering] = []
+        self.boundary: Boundary | None = None
         self.unseen: str | None = None
         self.unseen_where: Where | None = None
         self._root = root
@@ -74,7 +75,7 @@ class Ledger:
 
     def where(self) -> Where | None:
         """The place in the model's source that is running."""
-        return caller(sys._getframe(1), self._stop)
+        return caller(sys._getframe(1), self._stop, self.boundary)
 
     def knows(self, tensor: Tensor) -> bool:
         """Whether the tensor is an input, or was made or used by a node."""

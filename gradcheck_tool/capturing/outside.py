@@ -23,10 +23,10 @@ def forgotten_outside(tensors: Sequence[Tensor]) -> bool:
             for key in [key for key, value in holder.items() if id(value) in wanted]:
                 del holder[key]
                 found = True
-        elif type(holder).__name__ == "_lru_list_elem" or isinstance(holder, functools._lru_cache_wrapper):
+        elif type(holder).__name__ == "_lru_list_elem" or type(holder) is functools._lru_cache_wrapper:
             found = True
             for cached in gc.get_objects():
-                if isinstance(cached, functools._lru_cache_wrapper) and _holds(cached, wanted):
+                if type(cached) is functools._lru_cache_wrapper and _holds(cached, wanted):
                     cached.cache_clear()
     return found
 

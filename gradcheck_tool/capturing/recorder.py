@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from gradcheck_tool.capturing.compiler import uncompiled
 from gradcheck_tool.capturing.interception import intercepted
 from gradcheck_tool.capturing.ledger import META, Ledger, Observer, Steering
 from gradcheck_tool.capturing.operations import HOOKS, VALUE_READS, Operation, constructors, operation
-from gradcheck_tool.sources import Where
+from gradcheck_tool.sources import Boundary, Where, caller
 from gradcheck_tool.structures import holds_tensor
 
 _transform_level = torch._C._functorch.peek_interpreter_stack
@@ -107,6 +108,15 @@ class _Unheard:
         self._recorder.paused = False
 
 
+@dataclass
+class _Inside:
+    """A module whose forward runs: its name, where the model has it, and the place that called it, once looked for."""
+
+    name: str | None
+    located: bool = False
+    where: Where | None = None
+
+
 class Recorder(TorchFunctionMode):
     """Writes the graph of what runs under it, in the thread that made it. Use through `record`."""
 
@@ -125,7 +135,8 @@ class Recorder(TorchFunctionMode):
         self._hooks: dict[int, fx.Node] = {}
         self._kept: list[Any] = []
         self._handles: list[tuple[fx.Node, Any]] = []
-        self.inside: list[nn.Module] = []
+        self._inside: list[_Inside] = []
+        self.ledger.boundary = Boundary(Recorder.enter.__code__, self._outside)
         self.keeps = False
         self.makes: list[Where | None] = []
 
@@ -179,11 +190,26 @@ class Recorder(TorchFunctionMode):
             self._add("call_module", self._modules[id(module)], args, kwargs, result)
         return result
 
+    def enter(self, module: nn.Module, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs a module whose parts are recorded one by one."""
+        self._inside.append(_Inside(self._modules.get(id(module))))
+        try:
+            return run(module, *args, **kwargs)
+        finally:
+            self._inside.pop()
+
+    def _outside(self, frame: FrameType) -> Where | None:
+        """The place that calls the module whose `enter` is `frame`, the innermost."""
+        innermost = self._inside[-1]
+        if not innermost.located:
+            innermost.located, innermost.where = True, caller(frame.f_back, record.__code__)
+        return innermost.where
+
     def takes(self, module: nn.Module) -> bool:
         """Whether a call of `module` is to be recorded as one node: not where it runs with other weights than its own,
         as under torch.func.functional_call."""
         key = id(module)
-        if not self.listening or module is self._root or key not in self._modules:
+        if module is self._root or key not in self._modules:
             return False
         leaf = self._leaves.get(key)
         if leaf is None:
@@ -269,7 +295,7 @@ class Recorder(TorchFunctionMode):
         ledger = self.ledger
         node = ledger.create(op, target, args, kwargs)
         node.meta["where"] = ledger.where()
-        node.meta["owner"] = next((name for one in reversed(self.inside) if (name := self._modules.get(id(one)))), "")
+        node.meta["owner"] = next((one.name for one in reversed(self._inside) if one.name), "")
         if not torch.is_grad_enabled():
             node.meta["no_grad"] = True
         ledger.learn_all(result, node)
