@@ -110,6 +110,33 @@ def _generator(value: Any) -> tuple[Callable[[Any], Any], Any]:
     return value.set_state, value.get_state()
 
 
+def generators_of(model: nn.Module) -> list[Any]:
+    """The generators of Python and numpy that the modules of a model hold themselves."""
+    is_one: dict[type, bool] = {}
+    found = []
+    for module in model.modules():
+        for value in vars(module).values():
+            cls = type(value)
+            if cls not in is_one:
+                is_one[cls] = issubclass(cls, (random.Random, np.random.RandomState, np.random.Generator))
+            if is_one[cls]:
+                found.append(value)
+    return found
+
+
+def states_of(generators: list[Any]) -> list[Any]:
+    """The states of the generators that Python code draws from: Python's and numpy's own, and those given."""
+    name, keys, *position = np.random.get_state()
+    return [random.getstate(), name, np.asarray(keys).tobytes(), position, *map(_state_of, generators)]
+
+
+def _state_of(generator: random.Random | np.random.RandomState | np.random.Generator) -> Any:
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    own = generator.bit_generator.state if isinstance(generator, np.random.Generator) else generator.get_state()
+    return repr(own)  # arrays of numbers, which compare one by one
+
+
 @contextmanager
 def random_states() -> Iterator[None]:
     """Puts back the random states of torch (CPU and, once started, CUDA), numpy and Python."""

@@ -8,7 +8,6 @@ tensors are mapped to nodes by identity, kept alive meanwhile. Every node carrie
 
 from __future__ import annotations
 
-import random
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode, _push_mode
@@ -28,6 +26,7 @@ from gradcheck_tool.capturing.interception import intercepted
 from gradcheck_tool.capturing.ledger import META, Ledger, Observer, Steering
 from gradcheck_tool.capturing.operations import HOOKS, VALUE_READS, Operation, constructors, operation
 from gradcheck_tool.sources import Boundary, Where, caller
+from gradcheck_tool.state import generators_of, states_of
 from gradcheck_tool.structures import holds_tensor
 
 _transform_level = torch._C._functorch.peek_interpreter_stack
@@ -60,33 +59,6 @@ def is_leaf(module: nn.Module) -> bool:
     if not type(module).__module__.startswith(("torch.nn.", "torch.ao.nn.")) or isinstance(module, _SEQUENCES):
         return False
     return all(name == "parametrizations" for name in module._modules)
-
-
-def _generators(model: nn.Module) -> list[Any]:
-    """The generators of Python and numpy that the modules of a model hold themselves."""
-    is_one: dict[type, bool] = {}
-    found = []
-    for module in model.modules():
-        for value in vars(module).values():
-            cls = type(value)
-            if cls not in is_one:
-                is_one[cls] = issubclass(cls, (random.Random, np.random.RandomState, np.random.Generator))
-            if is_one[cls]:
-                found.append(value)
-    return found
-
-
-def _drawn(generators: list[Any]) -> list[Any]:
-    """The states of the generators that Python code draws from: Python's and numpy's own, and those given."""
-    name, keys, *position = np.random.get_state()
-    return [random.getstate(), name, np.asarray(keys).tobytes(), position, *map(_state_of, generators)]
-
-
-def _state_of(generator: random.Random | np.random.RandomState | np.random.Generator) -> Any:
-    if isinstance(generator, random.Random):
-        return generator.getstate()
-    own = generator.bit_generator.state if isinstance(generator, np.random.Generator) else generator.get_state()
-    return repr(own)  # arrays of numbers, which compare one by one
 
 
 class _Unheard:
@@ -329,13 +301,13 @@ def record(
     recorder = Recorder(model, on_meta, observer)
     ledger = recorder.ledger
     ledger.bind_inputs(args, kwargs)
-    generators = _generators(model)
-    drawn = _drawn(generators)
+    generators = generators_of(model)
+    drawn = states_of(generators)
     with uncompiled(), torch.enable_grad(), intercepted(recorder), recorder:
         output = model(*args, **kwargs)
     ledger.output(output)
     recorder.forget_removed_hooks()
-    if _drawn(generators) != drawn:
+    if states_of(generators) != drawn:
         ledger.steered.append(Steering("random numbers are drawn in Python", None))
     facts = tuple(ledger.steered), recorder.bound, recorder.keeps, tuple(recorder.makes)
     return Recording(ledger.graph, ledger.device, ledger.constants, *facts, ledger.forget()), output
