@@ -25,6 +25,7 @@ from gradcheck_tool.capturing.compiler import uncompiled
 from gradcheck_tool.capturing.interception import intercepted
 from gradcheck_tool.capturing.ledger import META, Ledger, Observer, Steering
 from gradcheck_tool.capturing.operations import HOOKS, VALUE_READS, Operation, constructors, operation
+from gradcheck_tool.capturing.shapes import of_function, of_layer
 from gradcheck_tool.sources import Boundary, Where, caller
 from gradcheck_tool.state import generators_of, states_of
 from gradcheck_tool.structures import holds_tensor
@@ -132,10 +133,7 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if not self.listening:
             return func(*args, **kwargs)
-        if self.on_meta and func in constructors() and kwargs.get("device") != META:
-            result = func(*args, **(kwargs | {"device": META}))
-        else:
-            result = func(*args, **kwargs)
+        result = self._run(func, args, kwargs)
         name = getattr(func, "__name__", "")
         if name in VALUE_READS:
             self.ledger.steered.append(Steering(f"the value of a tensor is read by {name}", self.ledger.where()))
@@ -146,6 +144,15 @@ class Recorder(TorchFunctionMode):
             if name in HOOKS:
                 self._handles.append((next(reversed(self.graph.nodes)), result))
         return result
+
+    def _run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.on_meta:
+            known = of_function(func, args, kwargs)
+            if known is not None:
+                return known
+            if func in constructors() and kwargs.get("device") != META:
+                kwargs = kwargs | {"device": META}
+        return func(*args, **kwargs)
 
     def forget_removed_hooks(self) -> None:
         """Takes out of the graph the hooks on tensors that forward has removed again."""
@@ -158,7 +165,9 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """Runs a leaf module and records it as one node."""
         with _Unheard(self):
-            result = run(module, *args, **kwargs)
+            result = of_layer(module, args, kwargs) if self.on_meta else None
+            if result is None:
+                result = run(module, *args, **kwargs)
             self._add("call_module", self._modules[id(module)], args, kwargs, result)
         return result
 
