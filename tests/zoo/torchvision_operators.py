@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.library import Library
 
 _POOLED = "Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width"
 _BACK = "Tensor grad, Tensor rois{extra}, float spatial_scale, SymInt pooled_height, SymInt pooled_width{ratio}"
@@ -45,24 +46,24 @@ SCHEMAS = (
     f"{_DEFORM}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 
-_library: torch.library.Library | None = None
+_declared: Library | None = None
 
 
 def provide() -> None:
     """Declares and implements the operators, once, before torchvision is imported; not where its own library loads."""
-    global _library  # noqa: PLW0603
+    global _declared  # noqa: PLW0603
     found = importlib.util.find_spec("torchvision")
-    if _library is not None or found is None or found.origin is None:
+    if _declared is not None or found is None or found.origin is None:
         return
     for compiled in Path(found.origin).parent.glob("_C*.so"):
         with contextlib.suppress(OSError):
             torch.ops.load_library(compiled)
             return
-    _library = torch.library.Library("torchvision", "DEF")
+    _declared = Library("torchvision", "DEF")
     for schema in SCHEMAS:
-        _library.define(schema)
-    _library.impl("nms", nms, "CPU")
-    _library.impl("roi_align", roi_align, "CompositeImplicitAutograd")
+        _declared.define(schema)
+    _declared.impl("nms", nms, "CPU")
+    _declared.impl("roi_align", roi_align, "CompositeImplicitAutograd")
     import torchvision
 
     for module in (torchvision.extension, sys.modules["torchvision.ops.roi_align"]):
