@@ -1,6 +1,7 @@
-"""The net of many an article on batch normalization: 784-500-BN-ReLU-10. One normalized block, nothing to find.
+"""The net of many an article on batch normalization: 784-500-BN-ReLU-10. One normalized block: no chain.
 
-The digits are scaled up to MNIST's 28x28, so that there are 784 inputs.
+The digits are scaled up to MNIST's 28x28, so that there are 784 inputs. The norm makes the first
+layer's bias void; GT004 notes it.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def test_the_same_seed_gives_the_same_document(command: str) -> None:
 @pytest.mark.parametrize(
     ("name", "code", "rules", "deepest"),
     [
-        pytest.param("article_bn_net", 0, [], 0, id="nothing in a normalized net"),
+        pytest.param("article_bn_net", 0, ["GT004"], 0, id="no more than a needless bias in a normalized net"),
         pytest.param("shallow_sigmoid_mlp", 0, [], 2, id="nothing in a shallow net"),
         pytest.param("deep_sigmoid_mlp", 1, ["GT001"], 12, id="one chain in a deep sigmoid net"),
         pytest.param("plain_conv_net", 1, ["GT001"], 16, id="one chain in a plain conv net"),
@@ -199,7 +199,7 @@ def test_only_what_is_named_is_written(folder: Path) -> None:
 def test_what_is_written_is_a_model_that_the_commands_take() -> None:
     run("fix --insert-bn -o fixed.py", DEEP)
     report = document("audit", "fixed.py")
-    assert report["findings"] == []
+    assert [finding["rule"] for finding in report["findings"]] == ["GT004"]  # the biases are still there
     assert run("probe", "fixed.py").exit_code == 0
 
 

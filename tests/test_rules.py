@@ -73,7 +73,7 @@ def test_an_unknown_rule_is_refused_with_the_nearest_one() -> None:
     [
         pytest.param(["GT001,GT003"], ("GT001", "GT003"), id="separated by commas"),
         pytest.param(["GT003", "GT001"], ("GT003", "GT001"), id="given one by one"),
-        pytest.param(["GT0"], ("GT001", "GT002", "GT003"), id="by a prefix"),
+        pytest.param(["GT0"], ("GT001", "GT002", "GT003", "GT004"), id="by a prefix"),
         pytest.param(["parameter-overwritten"], ("GT002",), id="by name"),
         pytest.param(["GT001,", ""], ("GT001",), id="with nothing between commas"),
     ],

@@ -32,7 +32,7 @@ like that, or something lies between the blocks for which there is no theory, no
 
     layers = []
     for _ in range(20):
-        layers += [nn.Linear(256, 256), nn.BatchNorm1d(256), nn.Sigmoid()]
+        layers += [nn.Linear(256, 256, bias=False), nn.BatchNorm1d(256), nn.Sigmoid()]
     model = nn.Sequential(*layers, nn.Linear(256, 10))
 
 or an initialization made for the activation, or residual connections. Measure it: `gradtool fix --insert-bn`.

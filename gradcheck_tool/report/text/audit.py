@@ -30,8 +30,9 @@ def audit_lines(report: AuditReport, style: Style) -> Iterator[str]:
     by_layers = {chain.layers: chain for chain in report.chains}
     for finding in report.findings:
         yield _finding(finding, report, style)
-        if not style.quiet and finding.layers:
-            yield f"    {_where_and_how_much(finding, by_layers.get(finding.layers), style)}"
+        chain = by_layers.get(finding.layers)
+        if not style.quiet and (chain is not None or len(finding.layers) > 2):  # fewer stand in the message
+            yield f"    {_where_and_how_much(finding, chain, style)}"
     if style.quiet:
         return
     if report.findings:
@@ -62,9 +63,9 @@ def _finding(finding: Finding, report: AuditReport, style: Style) -> str:
 
 def _where_and_how_much(finding: Finding, chain: Chain | None, style: Style) -> str:
     """The layers, and what happens to the gradient on its way back through them, as far as it is known."""
-    text = span(finding.layers, style)
     if chain is None:
-        return text
+        return span(finding.layers, style, "layer")
+    text = span(finding.layers, style)
     known = [
         f"{how} {fold(decades, 'infinitive')}"
         for how, decades in (("predicted", chain.predicted_decades), ("measured", chain.measured_decades))
