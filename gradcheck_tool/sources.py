@@ -78,6 +78,16 @@ def caller(frame: FrameType | None, stop: CodeType | None = None, boundary: Boun
     return library
 
 
+def users_stack(frame: FrameType | None) -> Stack:
+    """The frames of the user's own files from `frame` outwards."""
+    found = []
+    while frame is not None:
+        if rank(frame.f_code.co_filename) == 0:
+            found.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(found)
+
+
 @cache
 def _positions(code: CodeType) -> list[tuple[int | None, int | None, int | None, int | None]]:
     return list(code.co_positions())
@@ -118,27 +128,37 @@ def locate(where: Where | None) -> Location | None:
     )
 
 
+Stack = tuple[Where, ...]
+"""The points in the user's own files that were running, from the innermost outwards."""
+
+
 class Births:
     """Where modules were constructed, collected while `births()` is active."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[Any, Where | None]] = {}
+        self._seen: dict[int, tuple[Any, Where | None, Stack]] = {}
 
     def record(self, module: nn.Module, frame: FrameType | None) -> None:
         """Notes the construction of `module`, whose `__init__` frames, of subclasses too, begin at `frame`."""
         while frame is not None and frame.f_code.co_name == "__init__" and _first_argument(frame) is module:
             frame = frame.f_back
-        self._seen[id(module)] = (module, caller(frame))  # the module is kept, so that its id stays its own
+        self._seen[id(module)] = (module, caller(frame), users_stack(frame))  # kept, so that its id stays its own
 
     def of(self, model: nn.Module) -> Mapping[str, Location]:
         """The places of construction of `model`'s submodules by qualified name, of those that were seen."""
         places = {}
         for name, module in model.named_modules():
-            _, where = self._seen.get(id(module), (None, None))
+            _, where, _ = self._seen.get(id(module), (None, None, ()))
             location = locate(where)
             if location is not None:
                 places[name] = location
         return places
+
+    def stacks(self, model: nn.Module) -> Mapping[str, Stack]:
+        """What of the user's own files was running when each of `model`'s submodules was constructed, by every name
+        that it has; only of those that were seen."""
+        named = model.named_modules(remove_duplicate=False)
+        return {name: self._seen[id(module)][2] for name, module in named if id(module) in self._seen}
 
 
 def _first_argument(frame: FrameType) -> Any:

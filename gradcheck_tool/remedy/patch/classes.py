@@ -1,0 +1,94 @@
+"""Where the classes of a model are written, and where their methods bind an attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import FunctionType
+
+import libcst as cst
+from torch import nn
+
+from gradcheck_tool.remedy.patch.scene import Scene
+from gradcheck_tool.remedy.patch.source import Source, last_name
+from gradcheck_tool.sources import rank
+
+_NAMING_CALLS = ("setattr", "add_module", "register_module", "register_parameter")
+
+
+def classes_of(scene: Scene, module: nn.Module) -> Iterator[tuple[Source, cst.ClassDef]]:
+    """The definitions of the class of `module` and of its bases, as far as they are in the user's files."""
+    for cls in type(module).__mro__:
+        files = {
+            value.__code__.co_filename
+            for value in vars(cls).values()
+            if isinstance(value, FunctionType) and value.__qualname__.startswith(cls.__qualname__ + ".")
+        }
+        for filename in files:
+            if rank(filename) == 0:
+                source = scene.source(filename)
+                found = _definition(source, cls.__name__)
+                if found is not None:
+                    yield source, found
+
+
+def _definition(source: Source, name: str) -> cst.ClassDef | None:
+    finder = _Classes(name)
+    source.module.visit(finder)
+    return finder.found[-1] if finder.found else None
+
+
+class _Classes(cst.CSTVisitor):
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.found: list[cst.ClassDef] = []
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> None:
+        if node.name.value == self.name:
+            self.found.append(node)
+
+
+class _Statements(cst.CSTVisitor):
+    def __init__(self) -> None:
+        self.found: list[cst.BaseSmallStatement] = []
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, cst.BaseSmallStatement):
+            self.found.append(node)
+        return not isinstance(node, cst.BaseExpression)
+
+
+def statements_in(node: cst.CSTNode) -> list[cst.BaseSmallStatement]:
+    """The small statements in a definition, in their order."""
+    finder = _Statements()
+    node.visit(finder)
+    return finder.found
+
+
+def bound(statement: cst.BaseSmallStatement, attribute: str) -> tuple[cst.Attribute | cst.Call, bool] | None:
+    """What binds `attribute` in a statement: `self.fc1` in `self.fc1 = …`, or a call such as `setattr(self, name, …)`,
+    and whether the name is spelled out there."""
+    if isinstance(statement, (cst.Assign, cst.AnnAssign)):
+        targets = [target.target for target in statement.targets] if isinstance(statement, cst.Assign) else []
+        targets += [statement.target] if isinstance(statement, cst.AnnAssign) else []
+        for target in targets:
+            several = target.elements if isinstance(target, (cst.Tuple, cst.List)) else ()
+            for one in [element.value for element in several] or [target]:
+                if isinstance(one, cst.Attribute) and one.attr.value == attribute:
+                    return one, True
+    if isinstance(statement, cst.Expr) and isinstance(statement.value, cst.Call):
+        call = statement.value
+        if last_name(call.func) in _NAMING_CALLS and len(call.args) >= 2:
+            name = call.args[1 if last_name(call.func) == "setattr" else 0].value
+            if isinstance(name, cst.SimpleString):
+                return (call, True) if name.raw_value == attribute else None
+            return call, False
+    return None
+
+
+def binding(scene: Scene, module: nn.Module, attribute: str) -> tuple[Source, cst.BaseSmallStatement] | None:
+    """The last statement in the class of `module` that binds `attribute`, by its name."""
+    for source, definition in classes_of(scene, module):
+        found = [one for one in statements_in(definition) if (what := bound(one, attribute)) and what[1]]
+        if found:
+            return source, found[-1]
+    return None

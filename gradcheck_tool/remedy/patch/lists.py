@@ -1,0 +1,439 @@
+"""Layers in an `nn.ModuleList` or `nn.ModuleDict` that forward walks through: the norms are a list beside it, and are
+walked through beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import libcst as cst
+from torch import nn
+
+from gradcheck_tool.remedy.patch.calls import Site, free_variable, loop_around, sites_of
+from gradcheck_tool.remedy.patch.classes import binding, classes_of, statements_in
+from gradcheck_tool.remedy.patch.proposal import Refused
+from gradcheck_tool.remedy.patch.scene import Made, Scene, Wanted
+from gradcheck_tool.remedy.patch.source import Source, Splice, last_name
+from gradcheck_tool.remedy.patch.spelling import is_constructor, size_attribute
+from gradcheck_tool.remedy.patch.writing import class_name, constructor, norm_text
+
+_ADDING = ("append", "add_module", "extend", "update", "insert")
+_UNKNOWN_WALK = "forward goes through {} in a way that gradtool cannot follow"
+
+
+def insert_list(scene: Scene, group: Sequence[Wanted], name: str) -> None:
+    """Inserts the norms of `group`, the layers of one list (or dict) of all modules of one class, as a list `name`.
+
+    Raises:
+        Refused: with the reason.
+    """
+    first = group[0]
+    owner_name, _, attribute = first.parent.rpartition(".")
+    owner = scene.modules[owner_name]
+    source, statement = _bound_list(scene, owner, attribute)
+    chosen = _chosen(scene, group, attribute)
+    sites = sites_of(scene, group)
+    if len(sites) != 1 and len({wanted.layer for wanted in group}) != len(group):
+        raise Refused(f"the layers of {attribute} are called at several places, and each call needs a norm of its own")
+    for site in sites:
+        _walk(scene, site, attribute, name)
+    _make(scene, group, source, statement, attribute, name, chosen)
+
+
+def is_walked(scene: Scene, wanted: Wanted) -> bool:
+    """Whether forward calls a layer of a list one by one, and not the list as a whole."""
+    try:
+        site = sites_of(scene, [wanted])[0]
+    except Refused:
+        return False
+    attribute = wanted.parent.rpartition(".")[2]
+    if isinstance(site.func, cst.Subscript):
+        return last_name(site.func.value) == attribute
+    loop = loop_around(site.source, site.call, site.func.value) if isinstance(site.func, cst.Name) else None
+    if loop is None:
+        return False
+    named = _Holder(attribute)
+    loop.iter.visit(named)
+    return bool(named.found)
+
+
+# -- which of them ----------------------------------------------------------------------------------------------------
+
+
+def _bound_list(scene: Scene, owner: nn.Module, attribute: str) -> tuple[Source, cst.BaseSmallStatement]:
+    if isinstance(owner, (nn.ModuleList, nn.ModuleDict, nn.Sequential)) or not attribute:
+        raise Refused("the layers are in a list of lists")
+    found = binding(scene, owner, attribute)
+    if found is None:
+        raise Refused(f"the place at which {attribute} is made is not in your files")
+    return found
+
+
+def _chosen(scene: Scene, group: Sequence[Wanted], attribute: str) -> int | None:
+    """How many of the list's elements, from the first, get a norm; None where all do.
+
+    Raises:
+        Refused: others than the first so many, or not the same in all lists of the class.
+    """
+    sizes: set[tuple[int, int]] = set()
+    holders = {wanted.parent: wanted.holder for wanted in group}
+    owner_class = type(scene.modules[group[0].parent.rpartition(".")[0]])
+    owners = [name for name, module in scene.model.named_modules() if type(module) is owner_class]
+    if len(owners) != len(holders):
+        raise Refused(f"of the {len(owners)} modules of the class {owner_class.__name__} only some need norms")
+    for parent, holder in holders.items():
+        keys = list(holder._modules)
+        mine = {wanted.attribute for wanted in group if wanted.parent == parent}
+        if mine != set(keys[: len(mine)]):
+            raise Refused(f"of the layers in {attribute} only some need a norm, and not the first ones")
+        sizes.add((len(mine), len(keys)))
+    count, whole = next(iter(sizes))
+    if all(some == every for some, every in sizes):
+        return None
+    if len(sizes) > 1 and len({every - some for some, every in sizes}) > 1:
+        raise Refused(f"of the layers in {attribute} another number needs a norm in each module of the class")
+    return count if len(sizes) == 1 and whole - count > 1 else count - whole
+
+
+# -- where it is made -------------------------------------------------------------------------------------------------
+
+
+def _make(
+    scene: Scene,
+    group: Sequence[Wanted],
+    source: Source,
+    statement: cst.BaseSmallStatement,
+    attribute: str,
+    name: str,
+    chosen: int | None,
+) -> None:
+    """Adds the list of norms below the place at which the list of layers is complete."""
+    assert isinstance(statement, (cst.Assign, cst.AnnAssign))
+    target = next(
+        node
+        for node in (
+            [one.target for one in statement.targets] if isinstance(statement, cst.Assign) else [statement.target]
+        )
+        if isinstance(node, cst.Attribute)
+    )
+    receiver, value = source.of(target.value), statement.value
+    assert value is not None
+    makers = {made.spot: made for wanted in group if (made := constructor(scene, wanted)) is not None}
+    inside = [made for made in makers.values() if made.source is source and statement in source.parents(made.node)]
+    additions = _additions(scene, group, source, attribute)
+    if inside and len(inside) == len(makers) and not additions:
+        text = _mirrored(scene, group, source, value, inside, chosen)
+        if text is not None:
+            scene.change(source, source.below(statement, f"{receiver}.{name} = {text}"))
+            return
+    if additions and isinstance(value, cst.Call) and not value.args and _all_added(scene, group, additions):
+        scene.change(source, source.below(statement, f"{receiver}.{name} = {source.of(value)}"))
+        for line, element, members in additions:
+            norm = norm_text(scene, source, line, constructor(scene, members[0]), members)
+            scene.change(source, source.below(line, _added(source, line, element, attribute, name, norm)))
+        return
+    last = additions[-1][0] if additions else statement
+    scene.change(
+        source, _below_loops(source, last, statement, _generic(scene, group, source, receiver, attribute, name, chosen))
+    )
+
+
+def _mirrored(
+    scene: Scene,
+    group: Sequence[Wanted],
+    source: Source,
+    value: cst.BaseExpression,
+    inside: Sequence[Made],
+    chosen: int | None,
+) -> str | None:
+    """The expression that makes the layers, with norms in their places; None where it is more than a plain list."""
+    if not isinstance(value, cst.Call) or not last_name(value.func).startswith(("Module", "Sequential")):
+        return None
+    whole = source.span(value)
+    items = [source.parent(made.node) for made in inside]
+    left_out: tuple[int, int] | None = None
+    if chosen is not None:
+        left_out = _behind_last(source, items)
+        if left_out is None:
+            return None
+    pieces, at = [], whole[0]
+    for made in sorted(inside, key=lambda one: source.span(one.node)[0]):
+        if not _is_element(source, made.node):
+            return None
+        members = [wanted for wanted in group if (own := constructor(scene, wanted)) and own.spot == made.spot]
+        norm = norm_text(scene, source, made.node, made, members)
+        start, end = source.outer_span(made.node)
+        pieces += [source.text[at:start], norm]
+        at = end
+    if left_out is not None:
+        pieces.append(source.text[at : left_out[0]])
+        at = left_out[1]
+    return "".join((*pieces, source.text[at : whole[1]]))
+
+
+def _behind_last(source: Source, items: Sequence[cst.CSTNode | None]) -> tuple[int, int] | None:
+    """Where the elements of a literal stand that come behind `items`, its first ones."""
+    last = max((item for item in items if item is not None), key=lambda item: source.span(item)[0])
+    sequence = source.parent(last)
+    elements = getattr(sequence, "elements", None) or getattr(sequence, "args", None)
+    if not elements or len(items) != list(elements).index(last) + 1:
+        return None
+    return source.span(last)[1], source.span(elements[-1])[1]
+
+
+def _is_element(source: Source, node: cst.BaseExpression) -> bool:
+    """Whether an expression is the whole element of a list, a comprehension or a dict."""
+    around = source.parent(node)
+    kinds = (cst.Element, cst.DictElement, cst.ListComp, cst.GeneratorExp, cst.DictComp, cst.Arg)
+    return isinstance(around, kinds)
+
+
+_Addition = tuple[cst.BaseSmallStatement, cst.BaseExpression, list[Wanted]]
+
+
+def _additions(scene: Scene, group: Sequence[Wanted], source: Source, attribute: str) -> list[_Addition]:
+    """The statements that add to the list later, the element each adds, and the norms behind those elements."""
+    found: list[_Addition] = []
+    for _, definition in classes_of(scene, scene.modules[group[0].parent.rpartition(".")[0]]):
+        for line in statements_in(definition):
+            element = _element_added(line, attribute)
+            if element is not None:
+                members = [
+                    wanted
+                    for wanted in group
+                    if any(
+                        made.source is source and line in source.parents(made.node) for made in scene.made(wanted.stack)
+                    )
+                ]
+                found.append((line, element, members))
+    return found
+
+
+def _element_added(line: cst.BaseSmallStatement, attribute: str) -> cst.BaseExpression | None:
+    """What `self.body.append(…)` or `self.body[key] = …` adds."""
+    if isinstance(line, cst.Expr) and isinstance(line.value, cst.Call) and isinstance(line.value.func, cst.Attribute):
+        func = line.value.func
+        ours = last_name(func.value) == attribute and isinstance(func.value, cst.Attribute)
+        if ours and func.attr.value in _ADDING and line.value.args:
+            return line.value.args[-1].value
+    if isinstance(line, cst.Assign) and isinstance(line.targets[0].target, cst.Subscript):
+        holder = line.targets[0].target.value
+        if isinstance(holder, cst.Attribute) and holder.attr.value == attribute:
+            return line.value
+    return None
+
+
+def _all_added(scene: Scene, group: Sequence[Wanted], additions: Sequence[_Addition]) -> bool:
+    """Whether each of the norms belongs to one of the statements, and each of these adds layers with a norm alone."""
+    covered = {wanted for _, _, members in additions for wanted in members}
+    ours = [(line, element, members) for line, element, members in additions if members]
+    return (
+        covered == set(group)
+        and all(
+            is_constructor(element) and all(scene.makes_planned_alone(made.spot) for made in _innermost(scene, members))
+            for _, element, members in ours
+        )
+        and len(ours) == len(additions)
+    )
+
+
+def _innermost(scene: Scene, members: Sequence[Wanted]) -> Iterator[Made]:
+    for wanted in members:
+        made = constructor(scene, wanted)
+        if made is not None:
+            yield made
+
+
+def _added(
+    source: Source, line: cst.BaseSmallStatement, element: cst.BaseExpression, attribute: str, name: str, norm: str
+) -> str:
+    """The statement `line`, which adds a layer, for its norm."""
+    start, end = source.span(line)
+    first, last = source.outer_span(element)
+    holder = _Holder(attribute)
+    line.visit(holder)
+    at, to = source.span(holder.found[0].attr)
+    if to <= first:
+        return source.text[start:at] + name + source.text[to:first] + norm + source.text[last:end]
+    raise Refused(f"the way in which {attribute} is filled cannot be followed")
+
+
+class _Holder(cst.CSTVisitor):
+    def __init__(self, attribute: str) -> None:
+        self.attribute = attribute
+        self.found: list[cst.Attribute] = []
+
+    def visit_Attribute(self, node: cst.Attribute) -> None:
+        if node.attr.value == self.attribute:
+            self.found.append(node)
+
+
+def _generic(
+    scene: Scene,
+    group: Sequence[Wanted],
+    source: Source,
+    receiver: str,
+    attribute: str,
+    name: str,
+    chosen: int | None,
+) -> str:
+    """The statement that makes a norm for each layer that is in the list already."""
+    first = group[0]
+    made = constructor(scene, first)
+    node = made.node if made is not None and made.source is source else None
+    kinds = {wanted.insertion.norm for wanted in group}
+    if len(kinds) > 1:
+        raise Refused(f"{attribute} holds layers for {' and '.join(sorted(kinds))}")
+    norm = class_name(scene, source, node, first.insertion.norm)
+    container = class_name(scene, source, node, type(first.holder).__name__)
+    features = {wanted.insertion.num_features for wanted in group}
+    size = f"layer.{size_attribute(scene.modules[first.layer])}"
+    if isinstance(first.holder, nn.ModuleDict):
+        if chosen is not None:
+            raise Refused(f"of the layers in {attribute} only some need a norm")
+        items = f"{{name: {norm}({size}) for name, layer in {receiver}.{attribute}.items()}}"
+        return f"{receiver}.{name} = {container}({items})"
+    if any(not hasattr(scene.modules[wanted.layer], size_attribute(scene.modules[first.layer])) for wanted in group):
+        if len(features) > 1:
+            raise Refused(f"no expression tells the sizes of the layers in {attribute}")
+        size = str(next(iter(features)))
+    some = "" if chosen is None else f"[:{chosen}]"
+    star = "*" if isinstance(first.holder, nn.Sequential) else ""
+    return f"{receiver}.{name} = {container}({star}[{norm}({size}) for layer in {receiver}.{attribute}{some}])"
+
+
+def _below_loops(source: Source, last: cst.BaseSmallStatement, first: cst.BaseSmallStatement, text: str) -> Splice:
+    """`text` below `last`, out of the loops that `first` is not in."""
+    outer = {id(around) for around in source.parents(first)}
+    around: cst.CSTNode = last
+    indent = source.indent_at(source.span(first)[0])
+    for node in source.parents(last):
+        if id(node) in outer:
+            break
+        around = node
+    return source.line_after(source.span(around)[1], indent + text)
+
+
+# -- where forward goes through it ------------------------------------------------------------------------------------
+
+
+def _walk(scene: Scene, site: Site, attribute: str, name: str) -> None:
+    """Changes the place that calls the layers, and the header of its loop, so that the norms are called behind."""
+    source, func = site.source, site.func
+    if isinstance(func, cst.Subscript) and last_name(func.value) == attribute:
+        scene.change(source, *site.wrapped(_beside(source, func, attribute, name)))
+        return
+    loop = loop_around(source, site.call, func.value) if isinstance(func, cst.Name) else None
+    if loop is None or not isinstance(func, cst.Name):
+        raise Refused(_UNKNOWN_WALK.format(attribute))
+    over, target = loop.iter, loop.target
+    expression = _indexed(source, over, target, func.value, attribute, name)
+    if expression is not None:
+        scene.change(source, *site.wrapped(expression))
+        return
+    if site.around is not site.call:
+        raise Refused(_UNKNOWN_WALK.format(attribute))
+    variable = free_variable(source, site.call, func.value)
+    scene.change(source, *_zipped(source, over, target, func.value, attribute, name, variable))
+    scene.change(source, *site.wrapped(variable))
+
+
+def _beside(source: Source, node: cst.BaseExpression, attribute: str, name: str) -> str:
+    """The text of an expression with the list of norms in the place of the list of layers."""
+    finder = _Holder(attribute)
+    node.visit(finder)
+    start, end = source.span(node)
+    if not finder.found:
+        raise Refused(_UNKNOWN_WALK.format(attribute))
+    at, to = source.span(finder.found[0].attr)
+    return source.text[start:at] + name + source.text[to:end]
+
+
+def _is_list(node: cst.BaseExpression, attribute: str) -> bool:
+    """Whether an expression is the list, or a slice of it."""
+    if isinstance(node, cst.Subscript) and isinstance(node.slice[0].slice, cst.Slice):
+        return _is_list(node.value, attribute)
+    return isinstance(node, cst.Attribute) and node.attr.value == attribute
+
+
+def _indexed(
+    source: Source, over: cst.BaseExpression, target: cst.BaseExpression, called: str, attribute: str, name: str
+) -> str | None:
+    """`self.norms[i]` in a loop over `enumerate(self.body)`, `self.norms[key]` in one over `self.body.items()`."""
+    if not isinstance(over, cst.Call) or not isinstance(target, cst.Tuple) or len(target.elements) != 2:
+        return None
+    key, value = (element.value for element in target.elements)
+    if not isinstance(key, cst.Name):
+        return None
+    if last_name(over.func) == "enumerate" and len(over.args) == 1:
+        inner = over.args[0].value
+        if isinstance(value, cst.Name) and value.value == called and _from_start(inner, attribute):
+            return f"{_list_text(source, inner, attribute, name)}[{key.value}]"
+        if isinstance(value, cst.Tuple) and isinstance(inner, cst.Call) and last_name(inner.func) == "zip":
+            for element, argument in zip(value.elements, inner.args, strict=False):
+                bound = isinstance(element.value, cst.Name) and element.value.value == called
+                if bound and _from_start(argument.value, attribute):
+                    return f"{_list_text(source, argument.value, attribute, name)}[{key.value}]"
+    if (
+        last_name(over.func) == "items"
+        and isinstance(over.func, cst.Attribute)
+        and _is_list(over.func.value, attribute)
+        and isinstance(value, cst.Name)
+        and value.value == called
+    ):
+        return f"{_list_text(source, over.func.value, attribute, name)}[{key.value}]"
+    return None
+
+
+def _from_start(node: cst.BaseExpression, attribute: str) -> bool:
+    """Whether a slice of the list, if it is one, begins with the first element."""
+    if isinstance(node, cst.Subscript) and isinstance(node.slice[0].slice, cst.Slice):
+        part = node.slice[0].slice
+        return part.lower is None and part.step is None and _is_list(node, attribute)
+    return _is_list(node, attribute)
+
+
+def _list_text(source: Source, node: cst.BaseExpression, attribute: str, name: str) -> str:
+    """`self.norms` of `self.body` and of `self.body[:-1]`."""
+    while isinstance(node, cst.Subscript):
+        node = node.value
+    assert isinstance(node, cst.Attribute)
+    return f"{source.of(node.value)}.{name}"
+
+
+def _zipped(
+    source: Source,
+    over: cst.BaseExpression,
+    target: cst.BaseExpression,
+    called: str,
+    attribute: str,
+    name: str,
+    variable: str,
+) -> list[Splice]:
+    """The changes of a loop's header by which `variable` runs through the norms beside the layers."""
+    unknown = Refused(_UNKNOWN_WALK.format(attribute))
+    if isinstance(over, cst.Call) and last_name(over.func) == "zip" and isinstance(target, cst.Tuple):
+        for element, argument in zip(target.elements, over.args, strict=False):
+            bound = isinstance(element.value, cst.Name) and element.value.value == called
+            if bound and _is_list(argument.value, attribute):
+                last = [one.value for one in over.args if one.keyword is None and not one.star]
+                at, to = source.outer_span(target.elements[-1].value)[1], source.outer_span(last[-1])[1]
+                beside = _list_text(source, argument.value, attribute, name)
+                return [Splice(at, at, f", {variable}"), Splice(to, to, f", {beside}")]
+        raise unknown
+    if not isinstance(target, cst.Name) or target.value != called:
+        raise unknown
+    layers = over
+    norms: str | None = None
+    if isinstance(over, cst.Call) and isinstance(over.func, cst.Attribute) and over.func.attr.value == "values":
+        if _is_list(over.func.value, attribute):
+            norms = f"{_list_text(source, over.func.value, attribute, name)}.values()"
+    elif isinstance(over, cst.Call) and last_name(over.func) == "reversed" and _is_list(over.args[0].value, attribute):
+        norms = f"reversed({_list_text(source, over.args[0].value, attribute, name)})"
+    elif _is_list(over, attribute):
+        norms = _list_text(source, over, attribute, name)
+    if norms is None:
+        raise unknown
+    at = source.span(target)[1]
+    start, end = source.outer_span(layers)
+    return [Splice(at, at, f", {variable}"), Splice(start, start, "zip("), Splice(end, end, f", {norms})")]

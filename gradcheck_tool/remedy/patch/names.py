@@ -1,0 +1,86 @@
+"""What the new norms are called, by what the file calls its layers: `bn1` beside `fc1`, `norm` in a block."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+
+import libcst as cst
+
+_NUMBERED = re.compile(r"(?:fc|conv|convs|deconv|convt|lin|linear|dense|layer|hidden|l|c|h)(?P<number>_?\d[\d_]*)")
+_PLAIN = re.compile(r"(?:fc|conv|conv1d|conv2d|conv3d|deconv|lin|linear|dense|layer|proj|hidden|l|c)")
+
+_STEM = re.compile(_PLAIN.pattern + r"(?P<rest>_?(?:%[ds]|\{\w*\})?)")
+
+
+def attribute_names(layers: Collection[str], taken: Callable[[str], bool]) -> dict[str, str]:
+    """A name for the norm behind each of the `layers`, attributes of one class that get one."""
+    numbered = {layer: f"bn{match['number']}" for layer in layers if (match := _NUMBERED.fullmatch(layer))}
+    shared = {name for name in numbered.values() if list(numbered.values()).count(name) > 1}
+    names: dict[str, str] = {}
+    for layer in layers:
+        wanted = numbered.get(layer)
+        if wanted is None and len(layers) == 1 and _PLAIN.fullmatch(layer):
+            wanted = "norm"
+        if wanted is None or wanted in shared or taken(wanted):
+            wanted = f"{layer}_norm"
+        names[layer] = free(wanted, lambda name: taken(name) or name in names.values())
+    return names
+
+
+def free(wanted: str, taken: Callable[[str], bool]) -> str:
+    """`wanted`, or with a number where that is taken."""
+    name, count = wanted, 1
+    while taken(name):
+        count += 1
+        name = f"{wanted}_{count}"
+    return name
+
+
+def named_after(node: cst.BaseExpression, text: str) -> str | None:
+    """The expression, in the file's own spelling, of the name of the norm behind the layer that `node` names: `"fc1"` →
+    `"bn1"`, `f"fc{i}"` → `f"bn{i}"`, `name` → `name + "_norm"`. `text` is that of `node`; None where that cannot be
+    told."""
+    if isinstance(node, cst.SimpleString):
+        inner = str(node.raw_value)
+        match = _NUMBERED.fullmatch(inner)
+        quoted = f"{node.prefix}{node.quote}"
+        if match is not None:
+            return f"{quoted}bn{match['number']}{node.quote}"
+        return None if inner.isdigit() else f"{quoted}{inner}_norm{node.quote}"
+    if isinstance(node, cst.FormattedString):
+        first = node.parts[0] if node.parts else None
+        stem = _stem(first.value) if isinstance(first, cst.FormattedStringText) and len(node.parts) > 1 else None
+        if isinstance(first, cst.FormattedStringText) and stem is not None:
+            return f"{node.start}{stem}{text[len(node.start) + len(first.value) :]}"
+        return f"{text[: -len(node.end)]}_norm{node.end}"
+    beginning = _beginning(node)
+    if beginning is not None and text.startswith(_spelled(beginning, str(beginning.raw_value))):
+        stem = _stem(str(beginning.raw_value))
+        if stem is not None:
+            whole = _spelled(beginning, str(beginning.raw_value))
+            return f"{_spelled(beginning, stem)}{text[len(whole) :]}"
+        if not isinstance(node, cst.BinaryOperation) or not isinstance(node.operator, cst.Add):
+            return None if "{}" not in text else f'{text} + "_norm"'
+    if isinstance(node, (cst.Name, cst.Attribute, cst.Subscript, cst.Call, cst.BinaryOperation)):
+        return f'{text} + "_norm"'
+    return None
+
+
+def _beginning(node: cst.BaseExpression) -> cst.SimpleString | None:
+    """The string with which `"fc" + str(i)`, `"fc%d" % i` or `"fc{}".format(i)` begins."""
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, (cst.Add, cst.Modulo)):
+        return node.left if isinstance(node.left, cst.SimpleString) else None
+    if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.attr.value == "format":
+        return node.func.value if isinstance(node.func.value, cst.SimpleString) else None
+    return None
+
+
+def _spelled(node: cst.SimpleString, inner: str) -> str:
+    return f"{node.prefix}{node.quote}{inner}{node.quote}"
+
+
+def _stem(beginning: str) -> str | None:
+    """`bn` for `fc`, `bn_%d` for `conv_%d`: the beginning of a numbered name, for its norm; None for other names."""
+    match = _STEM.fullmatch(beginning)
+    return None if match is None else f"bn{match['rest']}"

@@ -1,0 +1,23 @@
+from torch.nn import Module, Linear, Tanh, BatchNorm1d  # all that is needed
+
+
+class Net(Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = Linear(6, 12)
+        self.bn1 = BatchNorm1d(12)
+        self.fc2 = Linear(12, 12)
+        self.bn2 = BatchNorm1d(12)
+        self.fc3 = Linear(12, 12)
+        self.bn3 = BatchNorm1d(12)
+        self.fc4 = Linear(12, 12)
+        self.bn4 = BatchNorm1d(12)
+        self.fc5 = Linear(12, 1)
+        self.tanh = Tanh()
+
+    def forward(self, x):
+        x = self.tanh(self.bn1(self.fc1(x)))
+        x = self.tanh(self.bn2(self.fc2(x)))
+        x = self.tanh(self.bn3(self.fc3(x)))
+        x = self.tanh(self.bn4(self.fc4(x)))
+        return self.fc5(x)

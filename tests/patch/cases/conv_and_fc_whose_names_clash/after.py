@@ -1,0 +1,33 @@
+"""The CIFAR tutorial's network."""
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 5)
+        self.conv1_norm = nn.BatchNorm2d(6)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.conv2_norm = nn.BatchNorm2d(16)
+        self.fc1 = nn.Linear(16 * 5 * 5, 120)
+        self.fc1_norm = nn.BatchNorm1d(120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc2_norm = nn.BatchNorm1d(84)
+        self.fc3 = nn.Linear(84, 10)
+
+    def forward(self, x):
+        x = self.pool(F.relu(self.conv1_norm(self.conv1(x))))
+        x = self.pool(F.relu(self.conv2_norm(self.conv2(x))))
+        x = torch.flatten(x, 1) # flatten all dimensions except batch
+        x = F.relu(self.fc1_norm(self.fc1(x)))
+        x = F.relu(self.fc2_norm(self.fc2(x)))
+        x = self.fc3(x)
+        return x
+
+
+net = Net()
+example_inputs = torch.randn(4, 3, 32, 32)

@@ -1,0 +1,31 @@
+import torch
+import torch.nn as nn
+
+
+class Base(nn.Module):
+    def __init__(self, width=20):
+        super().__init__()
+        self.fc1 = nn.Linear(10, width)
+        self.bn1 = nn.BatchNorm1d(width)
+        self.fc2 = nn.Linear(width, width)
+        self.bn2 = nn.BatchNorm1d(width)
+        self.fc3 = nn.Linear(width, width)
+        self.bn3 = nn.BatchNorm1d(width)
+        self.fc4 = nn.Linear(width, width)
+        self.bn4 = nn.BatchNorm1d(width)
+
+
+class Net(Base):
+    def __init__(self, width=24, classes=2):
+        super().__init__(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.fc1(x)))
+        x = torch.relu(self.bn2(self.fc2(x)))
+        x = torch.relu(self.bn3(self.fc3(x)))
+        x = torch.relu(self.bn4(self.fc4(x)))
+        return self.head(x)
+
+
+model = Net()

@@ -1,0 +1,17 @@
+import torch
+import torch.nn as nn
+
+
+class Net(nn.Module):
+    def __init__(self, depth=5, width=16):
+        super().__init__()
+        self.blocks = nn.ModuleDict({f"block_{i}": nn.Linear(width, width) for i in range(depth)})
+        self.out = nn.Linear(width, 1)
+
+    def forward(self, x):
+        for block in self.blocks.values():
+            x = torch.nn.functional.softplus(block(x))
+        return self.out(x)
+
+
+example_inputs = torch.randn(8, 16)

@@ -1,0 +1,19 @@
+import torch.nn as N
+import torch.nn.functional as Fn
+
+
+class Net(N.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden1 = N.Linear(7, 14)
+        self.hidden2 = N.Linear(14, 14)
+        self.hidden3 = N.Linear(14, 14)
+        self.hidden4 = N.Linear(14, 14)
+        self.output = N.Linear(14, 1)
+
+    def forward(self, inputs):
+        h = Fn.gelu(self.hidden1(inputs))
+        h = Fn.gelu(self.hidden2(h))
+        h = Fn.gelu(self.hidden3(h))
+        h = Fn.gelu(self.hidden4(h))
+        return self.output(h)

@@ -1,0 +1,13 @@
+import torch.nn as nn
+
+from .sizes import FEATURES
+
+
+class Layers(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.fc1 = nn.Linear(FEATURES, width)
+        self.fc2 = nn.Linear(width, width)
+        self.fc3 = nn.Linear(width, width)
+        self.fc4 = nn.Linear(width, width)
+        self.fc5 = nn.Linear(width, 2)

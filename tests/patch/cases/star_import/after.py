@@ -1,0 +1,21 @@
+from torch.nn import *
+import torch
+
+H = 18
+
+model = Sequential(
+    Linear(9, H),
+    BatchNorm1d(H),
+    ReLU(),
+    Linear(H, H),
+    BatchNorm1d(H),
+    ReLU(),
+    Linear(H, H),
+    BatchNorm1d(H),
+    ReLU(),
+    Linear(H, H),
+    BatchNorm1d(H),
+    ReLU(),
+    Linear(H, 1))
+
+example_inputs = torch.randn(4, 9)

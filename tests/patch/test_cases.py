@@ -1,0 +1,201 @@
+"""The source patcher, on a corpus of files in as many styles as people write models in.
+
+A case is a folder of `cases/`: `before.py` and `after.py`, both written by hand; or folders `before/` and `after/` with
+`model.py` as the target, where several files matter; or `before.py` and `refusal.txt`, a fragment of the reason why
+there is no patch. Where `after.py` is `before.py`, there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from difflib import unified_diff
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gradcheck_tool import auditing
+from gradcheck_tool.auditing import Reading
+from gradcheck_tool.capturing import capture
+from gradcheck_tool.inputs.samples import enough, varied
+from gradcheck_tool.remedy.plan import plan_batch_norm
+from gradcheck_tool.remedy.rewrite import insert
+from gradcheck_tool.results import Insertion
+from gradcheck_tool.structures import tensors_in
+from gradcheck_tool.target import Subject, load_subject
+
+FOLDER = Path(__file__).parent / "cases"
+MIN_DEPTH = 4
+
+Files = Mapping[str, bytes]
+"""Contents by the path inside the project; the target is `model.py`."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """The user's files before, and after or the reason why not."""
+
+    name: str
+    before: Files
+    after: Files | None
+    refusal: str | None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def read_case(folder: Path) -> Case:
+    refusal = folder / "refusal.txt"
+    return Case(
+        folder.name,
+        before=read_files(folder, "before"),
+        after=None if refusal.exists() else read_files(folder, "after"),
+        refusal=refusal.read_text(encoding="utf-8").strip() if refusal.exists() else None,
+    )
+
+
+def read_files(folder: Path, side: str) -> Files:
+    if (folder / f"{side}.py").exists():
+        return {"model.py": (folder / f"{side}.py").read_bytes()}
+    return {path.relative_to(folder / side).as_posix(): path.read_bytes() for path in (folder / side).rglob("*.py")}
+
+
+CASES = [read_case(folder) for folder in sorted(FOLDER.iterdir()) if folder.is_dir()]
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+patched_cases = pytest.mark.parametrize("case", [case for case in CASES if case.after is not None], ids=str)
+
+
+@contextmanager
+def project(files: Files, folder: Path) -> Iterator[Subject]:
+    """The target `model.py` of a project written to `folder`, loaded; what it imported is forgotten afterwards, so that
+    the next project may call its modules the same."""
+    write(files, folder)
+    path = list(sys.path)
+    try:
+        yield load_subject(str(folder / "model.py"))
+    finally:
+        sys.path[:] = path
+        for name, module in list(sys.modules.items()):
+            if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder.parent):
+                del sys.modules[name]
+
+
+def write(files: Files, folder: Path) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def planned(subject: Subject) -> tuple[Subject, Reading, tuple[Insertion, ...]]:
+    """The plan, as `fix` makes it, and what it was read from."""
+    inputs = enough(varied(subject.model, subject.inputs, seed=0), seed=0)
+    reading = auditing.read(subject.model, inputs)
+    plan, _ = plan_batch_norm(reading.structure, subject.model, MIN_DEPTH, subject.births)
+    return replace(subject, inputs=inputs), reading, plan
+
+
+# the patcher
+
+
+@every_case
+def test_the_patch_is_what_a_careful_colleague_would_write(case: Case, tmp_path: Path) -> None:
+    proposals = pytest.importorskip("gradcheck_tool.remedy.patch")
+    refused = pytest.importorskip("gradcheck_tool.remedy.patch.proposal").Refused
+    folder = tmp_path / "project"
+    with project(case.before, folder) as loaded:
+        subject, reading, plan = planned(loaded)
+        if case.before == case.after:
+            assert not plan
+            return
+
+        def first_proposal() -> Any:
+            return next(iter(proposals.propose(subject.model, reading.structure, plan, subject.origins, frozenset())))
+
+        if case.refusal is not None:
+            with pytest.raises(refused, match=re.escape(case.refusal)):
+                first_proposal()
+            return
+        changed = {path.resolve(): content for path, content in first_proposal().after.items()}
+    assert case.after is not None
+    names = {name: (folder / name).resolve() for name in case.before}
+    assert changed.keys() <= set(names.values()), "a file that is not the project's"
+    patched = {name: changed.get(path, case.before[name]) for name, path in names.items()}
+    if patched != case.after:
+        pytest.fail("\n".join(differences(case.after, patched)), pytrace=False)
+
+
+def differences(expected: Files, patched: Files) -> Iterator[str]:
+    for name in sorted(expected.keys() | patched.keys()):
+        sides = (expected.get(name, b""), patched.get(name, b""))
+        if sides[0] != sides[1]:
+            lines = [shown(side) for side in sides]
+            yield from unified_diff(*lines, f"{name}, expected", f"{name}, patched", lineterm="")
+
+
+def shown(content: bytes) -> list[str]:
+    """Lines in which tabs, carriage returns, a byte order mark and a missing end of line are seen."""
+    text = content.decode("latin-1" if b"coding: latin-1" in content else "utf-8")
+    lines = text.replace("\ufeff", "<BOM>").replace("\t", "<TAB>").replace("\r", "<CR>").split("\n")
+    return lines[:-1] if not lines[-1] else [*lines[:-1], f"{lines[-1]}<no end of line>"]
+
+
+# the pairs themselves, without the patcher
+
+
+@patched_cases
+def test_the_pair_computes_what_the_rewritten_graph_does(case: Case, tmp_path: Path) -> None:
+    assert case.after is not None
+    with project(case.before, tmp_path / "before") as loaded:
+        old, _, plan = planned(loaded)
+        if case.before == case.after:
+            assert not plan
+            return
+        assert plan
+        weights = [value.clone() for value in old.model.state_dict().values()]
+        fixed = insert(capture(old.model, old.inputs)[0], plan)
+        expected = [outputs(fixed, old, training) for training in (True, False)]
+    with project(case.after, tmp_path / "after") as new:
+        fresh = fresh_norms(old.model, new.model)
+        # in the order of construction there, of calls here
+        assert sorted((type(norm).__name__, norm.num_features) for norm in fresh.values()) == sorted(
+            (row.norm, row.num_features) for row in plan
+        )
+        load_in_order(new.model, weights, set(fresh))
+        found = [outputs(new.model, old, training) for training in (True, False)]
+        assert expected[0]
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        assert not planned(new)[2], "there is something left to fix"
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.refusal is not None], ids=str)
+def test_what_is_refused_has_a_plan(case: Case, tmp_path: Path) -> None:
+    with project(case.before, tmp_path / "before") as subject:
+        assert planned(subject)[2]
+
+
+def fresh_norms(old: nn.Module, new: nn.Module) -> dict[str, _BatchNorm]:
+    """The batch norms of `new`, by name, that `old` does not have: of the same name, where it has any at all."""
+    of_old = {name for name, module in old.named_modules() if isinstance(module, _BatchNorm)}
+    of_new = {name: module for name, module in new.named_modules() if isinstance(module, _BatchNorm)}
+    return {name: module for name, module in of_new.items() if name not in of_old}
+
+
+def load_in_order(model: nn.Module, values: list[Tensor], fresh: set[str]) -> None:
+    """`values`, the parameters and buffers of the model before, into those of `model` that are not of a fresh norm."""
+    kept = [key for key in model.state_dict() if key.rpartition(".")[0] not in fresh]
+    assert [model.state_dict()[key].shape for key in kept] == [value.shape for value in values]
+    model.load_state_dict(dict(zip(kept, values, strict=True)), strict=False)
+
+
+def outputs(model: nn.Module, subject: Subject, training: bool) -> list[Tensor]:
+    model.train(training)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return list(tensors_in(model(*subject.inputs.args, **subject.inputs.kwargs)))

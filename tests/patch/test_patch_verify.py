@@ -1,0 +1,184 @@
+"""The fresh process in which a patch is checked: it sees the patched source, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gradcheck_tool import auditing
+from gradcheck_tool.capturing import capture
+from gradcheck_tool.measuring import measurable
+from gradcheck_tool.remedy.patch import verify as verifying
+from gradcheck_tool.remedy.patch.expectation import expect
+from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
+from gradcheck_tool.remedy.patch.verify import verify
+from gradcheck_tool.remedy.plan import plan_batch_norm
+from gradcheck_tool.remedy.rewrite import insert
+from gradcheck_tool.target.request import LoadRequest
+
+MODEL = """
+import torch
+from torch import nn
+from blocks_of_verify_tests import Block
+
+class Net(nn.Module):
+    def __init__(self, depth=4):
+        super().__init__()
+        self.body = nn.ModuleList([Block(8) for _ in range(depth)])
+        self.out = nn.Linear(8, 2)
+
+    def forward(self, x):
+        for block in self.body:
+            x = block(x)
+        return self.out(x)
+"""
+BLOCKS = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.fc = nn.Linear(width, width)
+
+    def forward(self, x):
+        return torch.sigmoid(self.fc(x))
+"""
+NORM = "self.fc = nn.Linear(width, width)\n        self.norm = nn.BatchNorm1d(width)"
+PATCHED = BLOCKS.replace("self.fc = nn.Linear(width, width)", NORM).replace("(self.fc(x))", "(self.norm(self.fc(x)))")
+
+
+@dataclass(frozen=True)
+class Project:
+    """model.py, which imports its blocks from another file."""
+
+    folder: Path
+
+    def verify(self, after: Mapping[str, str], **request: str | float) -> Mapping[str, str]:
+        """Verifies a patch of these files."""
+        asked = LoadRequest(**{"spec": "model_of_verify_tests.py", **request})  # type: ignore[arg-type]
+        subject = measurable(asked.load(), 0, always=True)
+        reading = auditing.read(subject.model, subject.inputs)
+        plan, _ = plan_batch_norm(reading.structure, subject.model, 4, {})
+        assert len(plan) >= 4
+        expected = expect(subject.model, subject.inputs, insert(capture(subject.model, subject.inputs)[0], plan))
+        before = {self.folder / name: (self.folder / name).read_bytes() for name in after}
+        patched = {self.folder / name: text.encode() for name, text in after.items()}
+        return verify(Proposal(before, patched), expected, asked)
+
+    def files(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    folder, temporary = tmp_path / "project", tmp_path / "temporary"
+    folder.mkdir()
+    temporary.mkdir()
+    (folder / "model_of_verify_tests.py").write_text(MODEL)
+    (folder / "blocks_of_verify_tests.py").write_text(BLOCKS)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    for name in ("model_of_verify_tests", "blocks_of_verify_tests"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return Project(folder)
+
+
+def left_behind(project: Project) -> list[Path]:
+    return list((project.folder.parent / "temporary").glob("gradtool-*"))
+
+
+def test_a_patch_of_an_imported_file_is_seen_and_nothing_is_written(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = project.files()
+    loud = "import sys\nprint('loud')\nprint('louder', file=sys.stderr)\n" + PATCHED
+    assert project.verify({"blocks_of_verify_tests.py": loud}, spec="model_of_verify_tests.py:Net(depth=5)") == {}
+    assert capfd.readouterr() == ("", "")
+    assert project.files() == before
+    assert left_behind(project) == []
+
+
+def test_a_module_is_loaded_by_its_name_with_the_inputs_that_were_asked_for(project: Project) -> None:
+    request = {"spec": "model_of_verify_tests:Net", "seed": 3}
+    wrapped = BLOCKS.replace("nn.Linear(width, width)", "nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width))")
+    renamed = project.verify({"blocks_of_verify_tests.py": wrapped}, **request)
+    assert renamed == {f"body.{i}.fc.{leaf}": f"body.{i}.fc.0.{leaf}" for i in range(4) for leaf in ("weight", "bias")}
+
+
+def test_inputs_of_a_class_of_the_users_own_are_found_where_they_came_from(project: Project) -> None:
+    file = project.folder / "model_of_verify_tests.py"
+    head = "import dataclasses\n@dataclasses.dataclass\nclass Batch:\n    x: object\n    scale: float\n"
+    taken = MODEL.replace("for block in", "x = x.x * x.scale\n        for block in")
+    file.write_text(f"{head}{taken}\ndef example_inputs():\n    return Batch(torch.randn(6, 8), 2.0)\n")
+    assert project.verify({"blocks_of_verify_tests.py": PATCHED}) == {}
+
+
+@pytest.mark.parametrize(
+    ("patched", "reason"),
+    [
+        pytest.param(
+            PATCHED.replace("self.norm(", "self.nrom("),
+            "blocks_of_verify_tests.py:12: forward of Net raised AttributeError: 'Block' object has no attribute",
+            id="what raises, with the last line of its traceback",
+        ),
+        pytest.param(PATCHED + "\nimport os\nos._exit(3)\n", "the process ended with code 3", id="an exit"),
+        pytest.param(
+            PATCHED + "\nimport os, sys\nprint('dying', file=sys.stderr, flush=True)\nos.abort()\n",
+            "the process ended by SIGABRT (dying)",
+            id="a crash, with the last line that was printed",
+        ),
+        pytest.param(PATCHED + "\nimport sys\nsys.exit()\n", "ended in sys.exit()", id="a polite exit"),
+    ],
+)
+def test_refused_is(project: Project, patched: str, reason: str) -> None:
+    with pytest.raises(Refused) as caught:
+        project.verify({"blocks_of_verify_tests.py": patched})
+    assert reason in str(caught.value)
+    assert left_behind(project) == []
+
+
+def test_what_takes_too_long_is_ended_with_all_that_it_has_started(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "_START", 1.0)
+    pids = project.folder.parent / "pids"
+    loop = f"""
+import os, subprocess, sys, threading, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open({str(pids)!r}, "w").write(f"{{os.getpid()}} {{child.pid}}")
+while True:
+    try:
+        time.sleep(600)
+    except BaseException:
+        pass
+"""
+    with pytest.raises(Refused, match=r"was not done after 17 s; give it longer with --timeout SECONDS"):
+        project.verify({"blocks_of_verify_tests.py": PATCHED + loop}, timeout=8.0)
+    deadline = time.monotonic() + 10
+    while any(map(runs, pids.read_text().split())) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(runs, pids.read_text().split()))
+    assert left_behind(project) == []
+
+
+def runs(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/status")
+    return not (status.exists() and "State:\tZ" in status.read_text())
+
+
+def test_a_thread_that_never_ends_does_not_keep_the_check(project: Project) -> None:
+    threads = "\nimport threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
+    assert project.verify({"blocks_of_verify_tests.py": PATCHED + threads}) == {}
