@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import unified_diff
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -25,6 +24,7 @@ from gradcheck_tool import auditing
 from gradcheck_tool.auditing import Reading
 from gradcheck_tool.capturing import capture
 from gradcheck_tool.inputs.samples import enough, varied
+from gradcheck_tool.remedy.patch import Proposal, Refused, propose
 from gradcheck_tool.remedy.plan import plan_batch_norm
 from gradcheck_tool.remedy.rewrite import insert
 from gradcheck_tool.results import Insertion
@@ -106,8 +106,6 @@ def planned(subject: Subject) -> tuple[Subject, Reading, tuple[Insertion, ...]]:
 
 @every_case
 def test_the_patch_is_what_a_careful_colleague_would_write(case: Case, tmp_path: Path) -> None:
-    proposals = pytest.importorskip("gradcheck_tool.remedy.patch")
-    refused = pytest.importorskip("gradcheck_tool.remedy.patch.proposal").Refused
     folder = tmp_path / "project"
     with project(case.before, folder) as loaded:
         subject, reading, plan = planned(loaded)
@@ -115,20 +113,55 @@ def test_the_patch_is_what_a_careful_colleague_would_write(case: Case, tmp_path:
             assert not plan
             return
 
-        def first_proposal() -> Any:
-            return next(iter(proposals.propose(subject.model, reading.structure, plan, subject.origins, frozenset())))
-
         if case.refusal is not None:
-            with pytest.raises(refused, match=re.escape(case.refusal)):
-                first_proposal()
+            with pytest.raises(Refused, match=re.escape(case.refusal)):
+                first_proposal(subject, reading, plan)
             return
-        changed = {path.resolve(): content for path, content in first_proposal().after.items()}
+        changed = {path.resolve(): content for path, content in first_proposal(subject, reading, plan).after.items()}
     assert case.after is not None
     names = {name: (folder / name).resolve() for name in case.before}
     assert changed.keys() <= set(names.values()), "a file that is not the project's"
     patched = {name: changed.get(path, case.before[name]) for name, path in names.items()}
     if patched != case.after:
         pytest.fail("\n".join(differences(case.after, patched)), pytrace=False)
+
+
+def first_proposal(subject: Subject, reading: Reading, plan: tuple[Insertion, ...]) -> Proposal:
+    return next(propose(subject.model, reading.structure, plan, subject.origins))
+
+
+CLASSICS = (
+    *("lenet_5", "alexnet", "vgg_make_layers", "vgg_with_attributes_by_stage", "dcgan_generator"),
+    *("dcgan_discriminator", "variational_autoencoder", "unet_with_attributes", "language_model_with_a_deep_head"),
+)
+"""Tutorials' models, from memory in their usual style. The character RNN of the tutorials has nothing to be patched."""
+
+
+@pytest.mark.parametrize("name", CLASSICS)
+def test_a_patched_classic_trains(name: str, tmp_path: Path) -> None:
+    before = read_case(FOLDER / name).before
+    with project(before, tmp_path / "before") as loaded:
+        subject, reading, plan = planned(loaded)
+        proposal = first_proposal(subject, reading, plan)
+        old_keys = len(subject.model.state_dict())
+    patched = {path.name: content for path, content in proposal.after.items()}
+    with project({**before, **patched}, tmp_path / "after") as again:
+        model = again.model.train()
+        inputs = enough(varied(model, again.inputs, seed=0), seed=0)
+        assert len(model.state_dict()) == old_keys + 5 * len(plan)  # weight, bias, mean, variance, count
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        losses = []
+        for _ in range(5):
+            optimizer.zero_grad()
+            outputs = [out for out in tensors_in(model(*inputs.args, **inputs.kwargs)) if out.requires_grad]
+            loss = torch.stack([out.square().mean() for out in outputs]).sum()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert torch.tensor(losses).isfinite().all()
+        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        assert all((norm.weight != 1).any() for norm in norms), "the norms learn"
+        assert not planned(again)[2], "patched once, there is nothing left"
 
 
 def differences(expected: Files, patched: Files) -> Iterator[str]:
