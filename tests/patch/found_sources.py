@@ -66,4 +66,34 @@ example_inputs = torch.randn(4, 4), torch.randn(4, 4)
 """
         },
     ),
+    "two loops whose layers would give their norms the same names": (
+        "patched",
+        {
+            "model.py": """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        for i in range(2):
+            setattr(self, f"c{i}", nn.Conv2d(1, 1, 1))
+        for i in range(2):
+            setattr(self, f"layer{i}", nn.Linear(64, 64))
+        self.head = nn.Linear(64, 2)
+
+    def forward(self, x):
+        for i in range(2):
+            x = torch.relu(getattr(self, f"c{i}")(x))
+        x = x.flatten(1)
+        for i in range(2):
+            x = torch.relu(getattr(self, f"layer{i}")(x))
+        return self.head(x)
+
+
+example_inputs = torch.randn(4, 1, 8, 8)
+"""
+        },
+    ),
 }

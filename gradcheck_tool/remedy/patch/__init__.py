@@ -8,12 +8,13 @@ where that is made (wrapped).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from torch import nn
 
 from gradcheck_tool.chains import Structure
 from gradcheck_tool.remedy.patch.attributes import insert_attribute
+from gradcheck_tool.remedy.patch.biases import turn_off
 from gradcheck_tool.remedy.patch.elements import insert_elements, place_of_layer
 from gradcheck_tool.remedy.patch.lists import insert_list, is_walked
 from gradcheck_tool.remedy.patch.names import attribute_names, free
@@ -23,7 +24,7 @@ from gradcheck_tool.remedy.patch.wrapped import wrap
 from gradcheck_tool.results import Insertion
 from gradcheck_tool.sources import Stack
 
-__all__ = ["Proposal", "Refused", "propose"]
+__all__ = ["Proposal", "Refused", "keeps_bias", "propose"]
 
 _LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
@@ -42,7 +43,7 @@ def propose(
         structure: of the recording that the plan was made from.
         plan: what to insert.
         origins: what was running when each module was made.
-        drop_bias: layers that lose their bias.
+        drop_bias: layers that lose their bias; of those that `keeps_bias` names, none does.
 
     Raises:
         Refused: with the reason, where there is no way at all; at the first step of the iteration.
@@ -54,6 +55,7 @@ def propose(
         try:
             for home, group in _homes(scene):
                 _insert(scene, home, group, only_wrap)
+            turn_off(scene, drop_bias)
             proposal = scene.proposal()
         except Refused as error:
             refusal = refusal or error
@@ -63,6 +65,20 @@ def propose(
             yield proposal
     if not seen and refusal is not None:
         raise refusal
+
+
+def keeps_bias(
+    model: nn.Module,
+    structure: Structure,
+    plan: Sequence[Insertion],
+    origins: Mapping[str, Stack],
+    layers: Collection[str],
+) -> Mapping[str, str]:
+    """Those of `layers` whose bias cannot be turned off in the source, and why."""
+    try:
+        return turn_off(Scene(model, structure, plan, origins), layers)
+    except Refused as refusal:
+        return dict.fromkeys(layers, f"its bias stays: {refusal}")
 
 
 Home = tuple[str, ...]

@@ -126,7 +126,9 @@ def _binds(source: Source, what: cst.Attribute | cst.Call, name: str, norm: str,
         return f"{source.of(what.value)}.{name} = {norm}"
     at = 1 if last_name(what.func) == "setattr" else 0
     node = what.args[at].value
-    named = f'"{name}"' if isinstance(node, cst.SimpleString) else named_after(node, source.of(node))
+    named = (
+        f'"{name}"' if isinstance(node, cst.SimpleString) else named_after(node, source.of(node), name.startswith("bn"))
+    )
     if named is None or (count and not isinstance(node, cst.SimpleString)):
         raise Refused("the name that the norm would have cannot be told")
     if at == 1:
@@ -182,14 +184,15 @@ def _called(site: Site, wanted: Wanted, name: str) -> str:
     if isinstance(func, cst.Attribute) and func.attr.value == wanted.attribute:
         return f"{source.of(func.value)}.{name}"
     if isinstance(func, cst.Call) and last_name(func.func) == "getattr" and len(func.args) >= 2:
-        named = named_after(func.args[1].value, source.of(func.args[1].value))
+        named = named_after(func.args[1].value, source.of(func.args[1].value), name.startswith("bn"))
         if named is not None:
             return f"{source.of(func.func)}({source.of(func.args[0].value)}, {named})"
     if isinstance(func, cst.Subscript) and last_name(func.value) == "_modules":
         index = func.slice[0].slice
-        named = named_after(index.value, source.of(index.value)) if isinstance(index, cst.Index) else None
-        if named is not None:
-            return f"{source.of(func.value)}[{named}]"
+        if isinstance(index, cst.Index):
+            named = named_after(index.value, source.of(index.value), name.startswith("bn"))
+            if named is not None:
+                return f"{source.of(func.value)}[{named}]"
     raise Refused(f"the place that calls {wanted.layer} does not name it")
 
 

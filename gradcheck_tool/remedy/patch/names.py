@@ -37,32 +37,34 @@ def free(wanted: str, taken: Callable[[str], bool]) -> str:
     return name
 
 
-def named_after(node: cst.BaseExpression, text: str) -> str | None:
+def named_after(node: cst.BaseExpression, text: str, numbered: bool = True) -> str | None:
     """The expression, in the file's own spelling, of the name of the norm behind the layer that `node` names: `"fc1"` →
-    `"bn1"`, `f"fc{i}"` → `f"bn{i}"`, `name` → `name + "_norm"`. `text` is that of `node`; None where that cannot be
-    told."""
+    `"bn1"`, `f"fc{i}"` → `f"bn{i}"`, `name` → `name + "_norm"`; with `numbered` false all have `_norm`. `text` is that
+    of `node`; None where that cannot be told."""
     if isinstance(node, cst.SimpleString):
         inner = str(node.raw_value)
-        match = _NUMBERED.fullmatch(inner)
-        quoted = f"{node.prefix}{node.quote}"
+        match = _NUMBERED.fullmatch(inner) if numbered else None
         if match is not None:
-            return f"{quoted}bn{match['number']}{node.quote}"
-        return None if inner.isdigit() else f"{quoted}{inner}_norm{node.quote}"
+            return _spelled(node, f"bn{match['number']}")
+        return None if inner.isdigit() else _spelled(node, f"{inner}_norm")
     if isinstance(node, cst.FormattedString):
         first = node.parts[0] if node.parts else None
-        stem = _stem(first.value) if isinstance(first, cst.FormattedStringText) and len(node.parts) > 1 else None
-        if isinstance(first, cst.FormattedStringText) and stem is not None:
-            return f"{node.start}{stem}{text[len(node.start) + len(first.value) :]}"
+        if isinstance(first, cst.FormattedStringText) and len(node.parts) > 1 and numbered:
+            stem = _stem(first.value)
+            if stem is not None:
+                return f"{node.start}{stem}{text[len(node.start) + len(first.value) :]}"
         return f"{text[: -len(node.end)]}_norm{node.end}"
     beginning = _beginning(node)
-    if beginning is not None and text.startswith(_spelled(beginning, str(beginning.raw_value))):
-        stem = _stem(str(beginning.raw_value))
+    adds = isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add)
+    if beginning is not None:
+        inner = str(beginning.raw_value)
+        stem = _stem(inner) if numbered else None
+        if stem is None and not adds:  # "layer%d" % i, "layer{}".format(i)
+            stem = f"{inner}_norm"
         if stem is not None:
-            whole = _spelled(beginning, str(beginning.raw_value))
-            return f"{_spelled(beginning, stem)}{text[len(whole) :]}"
-        if not isinstance(node, cst.BinaryOperation) or not isinstance(node.operator, cst.Add):
-            return None if "{}" not in text else f'{text} + "_norm"'
-    if isinstance(node, (cst.Name, cst.Attribute, cst.Subscript, cst.Call, cst.BinaryOperation)):
+            whole = _spelled(beginning, inner)
+            return f"{_spelled(beginning, stem)}{text[len(whole) :]}" if text.startswith(whole) else None
+    if adds or isinstance(node, (cst.Name, cst.Attribute, cst.Subscript, cst.Call)):
         return f'{text} + "_norm"'
     return None
 
