@@ -8,34 +8,27 @@ there is no patch. Where `after.py` is `before.py`, there is nothing to do.
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
 
 import pytest
 import torch
+from projects import Files, planned, project
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gradcheck_tool import auditing
 from gradcheck_tool.auditing import Reading
 from gradcheck_tool.capturing import capture
 from gradcheck_tool.inputs.samples import enough, varied
 from gradcheck_tool.remedy.patch import Proposal, Refused, propose
-from gradcheck_tool.remedy.plan import plan_batch_norm
 from gradcheck_tool.remedy.rewrite import insert
 from gradcheck_tool.results import Insertion
 from gradcheck_tool.structures import tensors_in
-from gradcheck_tool.target import Subject, load_subject
+from gradcheck_tool.target import Subject
 
 FOLDER = Path(__file__).parent / "cases"
-MIN_DEPTH = 4
-
-Files = Mapping[str, bytes]
-"""Contents by the path inside the project; the target is `model.py`."""
 
 
 @dataclass(frozen=True)
@@ -70,35 +63,6 @@ def read_files(folder: Path, side: str) -> Files:
 CASES = [read_case(folder) for folder in sorted(FOLDER.iterdir()) if folder.is_dir()]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 patched_cases = pytest.mark.parametrize("case", [case for case in CASES if case.after is not None], ids=str)
-
-
-@contextmanager
-def project(files: Files, folder: Path) -> Iterator[Subject]:
-    """The target `model.py` of a project written to `folder`, loaded; what it imported is forgotten afterwards, so that
-    the next project may call its modules the same."""
-    write(files, folder)
-    path = list(sys.path)
-    try:
-        yield load_subject(str(folder / "model.py"))
-    finally:
-        sys.path[:] = path
-        for name, module in list(sys.modules.items()):
-            if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder.parent):
-                del sys.modules[name]
-
-
-def write(files: Files, folder: Path) -> None:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-
-
-def planned(subject: Subject) -> tuple[Subject, Reading, tuple[Insertion, ...]]:
-    """The plan, as `fix` makes it, and what it was read from."""
-    inputs = enough(varied(subject.model, subject.inputs, seed=0), seed=0)
-    reading = auditing.read(subject.model, inputs)
-    plan, _ = plan_batch_norm(reading.structure, subject.model, MIN_DEPTH, subject.births)
-    return replace(subject, inputs=inputs), reading, plan
 
 
 # the patcher

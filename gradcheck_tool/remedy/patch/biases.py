@@ -48,9 +48,8 @@ def _turned_off(scene: Scene, made: Made | None, layers: Collection[str]) -> str
     for at, argument in enumerate(node.args):
         if argument.star:
             return "its bias stays: the layer's arguments are unpacked where it is made"
-        if argument.keyword is not None and argument.keyword.value == "bias":
-            given = argument.value
-        elif argument.keyword is None and at == position:
+        keyword = argument.keyword.value if argument.keyword is not None else None
+        if keyword == "bias" or (keyword is None and at == position):
             given = argument.value
     if given is not None:
         start, end = source.outer_span(given)
