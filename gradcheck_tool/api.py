@@ -6,32 +6,22 @@ calls. Nothing here prints.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from gradcheck_tool import auditing, probing
-from gradcheck_tool.capturing import CapturedModule
+from gradcheck_tool import auditing
 from gradcheck_tool.capturing import capture as capture_graph
 from gradcheck_tool.errors import GradientHealthError
-from gradcheck_tool.files import write_whole
 from gradcheck_tool.inputs import Inputs, describe, for_model
-from gradcheck_tool.inputs.samples import enough, varied
 from gradcheck_tool.lazy import copied, is_unfinished
-from gradcheck_tool.remedy.outcome import improved, reached
-from gradcheck_tool.remedy.plan import covered, plan_batch_norm
-from gradcheck_tool.remedy.rewrite import insert
-from gradcheck_tool.remedy.wrapper import default_path, source_of
+from gradcheck_tool.measuring import measurable, measure
 from gradcheck_tool.results import AuditReport, FixResult, GradientProfile, ProbeReport, Target
 from gradcheck_tool.rules import parse_codes
-from gradcheck_tool.sources import display_path
 from gradcheck_tool.target import Subject, materialize, unwrapped
+from gradcheck_tool.target.request import LoadRequest
 
 Progress = Callable[[str, int, int], None]
 """Is told (what is done now, steps done, steps in all)."""
@@ -100,6 +90,7 @@ def fix(
     loss_fn: Callable[[Any, Any], Any] | None = None,
     targets: Any = None,
     seed: int = 0,
+    drop_bias: bool = False,
 ) -> FixResult:
     """Inserts a norm behind every block of every chain that `audit` would find, and probes before and after.
 
@@ -108,6 +99,7 @@ def fix(
 
     Args:
         norm: "batch" is the only one so far.
+        drop_bias: also take the biases away that the norms behind them make void. Old checkpoints have them still.
 
     Raises:
         GradtoolError: the model does not run on these inputs.
@@ -115,7 +107,7 @@ def fix(
     """
     _require_known(norm)
     subject = _subject(model, example_inputs, input_size, loss_fn, targets, seed)
-    return fix_subject(subject, norm=norm, min_depth=min_depth, seed=seed)
+    return fix_subject(subject, norm=norm, min_depth=min_depth, seed=seed, drop_bias=drop_bias)
 
 
 def check(
@@ -172,12 +164,12 @@ def audit_subject(
     selected, ignored = parse_codes(select), parse_codes(ignore)
     tell("recording the model", 0, steps)
     if probe:
-        subject = _measurable(subject, seed)
+        subject = measurable(subject, seed)
     reading = auditing.read(subject.model, subject.inputs)
     profile = None
     if probe:
         tell("probing", 1, steps)
-        profile = _probe(subject, seed, reading)
+        profile = measure(subject, seed, reading)
     tell("predicting", steps - 1, steps)
     report = auditing.audit(subject, reading, min_depth=min_depth, select=selected, ignore=ignored, profile=profile)
     tell("done", steps, steps)
@@ -188,8 +180,8 @@ def probe_subject(subject: Subject, *, seed: int = 0, progress: Progress | None 
     """`probe` of a loaded target."""
     tell = progress or _silent
     tell("probing", 0, 1)
-    subject = _measurable(subject, seed)
-    profile = _probe(subject, seed)
+    subject = measurable(subject, seed)
+    profile = measure(subject, seed)
     tell("done", 1, 1)
     return ProbeReport(subject.target, describe(subject.model, subject.inputs), profile)
 
@@ -200,50 +192,31 @@ def fix_subject(
     norm: str = "batch",
     min_depth: int = 4,
     seed: int = 0,
+    drop_bias: bool = False,
     output: Path | None = None,
+    in_place: bool = False,
+    request: LoadRequest | None = None,
     progress: Progress | None = None,
 ) -> FixResult:
-    """`fix` of a loaded target; writes the fixed model as a file where `output` says so."""
+    """`fix` of a loaded target; writes the change to the file or folder `output`, or over the user's own files.
+
+    Args:
+        request: how the target was loaded; what its spec alone says by default.
+    """
+    from gradcheck_tool import fixing  # which imports LibCST
+
     _require_known(norm)
-    tell = progress or _silent
-    tell("recording the model", 0, 4)
-    model = subject.model
-    subject = _measurable(subject, seed, always=True)
-    reading = auditing.read(model, subject.inputs)
-    plan, skipped = plan_batch_norm(reading.structure, model, min_depth, subject.births)
-    over = covered(reading.structure.chains, min_depth)
-    has_weights = not any(parameter.is_meta for parameter in model.parameters())
-    tell("probing", 1, 4)
-    before = _probe(subject, seed, reading, over or None) if has_weights else None
-    over = reached(over, before)
-    tell("rewriting", 2, 4)
-    fixed: CapturedModule = capture_graph(model, subject.inputs)[0]
-    fixed = insert(fixed, plan) if plan else fixed
-    after = before
-    if plan and has_weights:
-        tell("probing the fixed model", 3, 4)
-        after = _probe(replace(subject, model=fixed), seed, over=over)
-    fixed = copy.deepcopy(fixed)  # not before the probe, which needs the memory
-    specs = describe(model, subject.inputs)
-    path = output or default_path(subject.target)
-    text = source_of(subject.target, specs, plan, path) if plan and _can_be_loaded(subject.target) else ""
-    written = None
-    if output is not None and text:
-        write_whole(output, text)
-        written = str(output)
-    tell("done", 4, 4)
-    return FixResult(
-        target=subject.target,
-        inputs=specs,
-        plan=plan,
-        skipped=skipped,
-        before=before,
-        after=after,
-        improved=improved(before, after) if plan else None,
-        renamed={},
-        diff=_new_file_diff(path, text),
-        written=written,
-        model=fixed,
+    if request is None and (subject.target.file is not None or ":" in subject.target.spec):
+        request = LoadRequest(subject.target.spec)
+    return fixing.fix(
+        subject,
+        request,
+        min_depth=min_depth,
+        seed=seed,
+        drop_bias=drop_bias,
+        output=output,
+        in_place=in_place,
+        tell=progress or _silent,
     )
 
 
@@ -279,43 +252,6 @@ def _materialized(model: nn.Module, inputs: Inputs) -> nn.Module:
     twin = copied(model)
     materialize(twin, inputs)
     return twin
-
-
-def _measurable(subject: Subject, seed: int, always: bool = False) -> Subject:
-    """`subject` with inputs that batch statistics can be taken of, where they are (or will be, `always`) taken. Inputs
-    that come with targets stay as they are."""
-    if subject.targets is not None:
-        return subject
-    inputs = varied(subject.model, subject.inputs, seed)
-    if always or any(isinstance(module, _BatchNorm) for module in subject.model.modules()):
-        inputs = enough(inputs, seed)
-    return replace(subject, inputs=inputs)
-
-
-def _probe(
-    subject: Subject, seed: int, reading: auditing.Reading | None = None, over: Sequence[Sequence[str]] | None = None
-) -> GradientProfile:
-    return probing.probe(
-        subject.model,
-        subject.inputs,
-        loss_fn=subject.loss_fn,
-        targets=subject.targets,
-        seed=seed,
-        structure=reading.structure if reading else None,
-        over=over,
-    )
-
-
-def _can_be_loaded(target: Target) -> bool:
-    return target.file is not None or ":" in target.spec
-
-
-def _new_file_diff(path: Path, text: str) -> str:
-    """The unified diff that makes `path`: what `patch -p0` and `git apply -p0` take."""
-    if not text:
-        return ""
-    name = display_path(str(path.absolute()))
-    return "".join(unified_diff([], text.splitlines(keepends=True), "/dev/null", name))
 
 
 def _silent(label: str, done: int, total: int) -> None:

@@ -302,7 +302,8 @@ class FixResult(_Printable):
     """The fixed model and what it was worth, measured over the same layers before and after.
 
     `improved` is None where there was nothing to do; the profiles are None where the model has no weights to run with
-    (it lies on the meta device).
+    (it lies on the meta device). `diff` is of the user's own files, or where `patch_refused` says why these are not
+    changed, of a new module that builds the fixed model.
     """
 
     target: Target
@@ -316,6 +317,9 @@ class FixResult(_Printable):
     diff: str
     written: str | None
     model: fx.GraphModule = field(repr=False, metadata={"json": False})
+    without_bias: tuple[str, ...] = ()
+    """Layers that lost their bias, which the norm behind them makes void."""
+    patch_refused: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON of `fix`."""
@@ -328,6 +332,8 @@ class FixResult(_Printable):
             "renamed": to_json(self.renamed),
             "diff": self.diff,
             "written": self.written,
+            "without_bias": to_json(self.without_bias),
+            "patch_refused": self.patch_refused,
         }
 
 

@@ -156,6 +156,14 @@ RESULTS: dict[str, AuditReport | ProbeReport | GradientProfile | FixResult] = {
     "fix-improved": IMPROVED,
     "fix-improved-not-healthy": replace(IMPROVED, after=replace(VANISHING, measured_decades=-3.1), diff=""),
     "fix-not-improved": fixed(VANISHING, replace(EXPLODING, layers=profile(20, 1.4).layers), False, written="fixed.py"),
+    "fix-written-in-place": replace(
+        IMPROVED,
+        plan=PLAN[:2],
+        without_bias=("fc1", "fc2"),
+        written="deep sigmoid.py, blocks.py",
+        renamed={"tail.2.weight": "tail.3.weight"},
+    ),
+    "fix-refused": replace(IMPROVED, plan=PLAN[:2], patch_refused="one place makes layers with and without norm"),
     "fix-was-healthy": fixed(HEALTHY, HEALTHY, False, plan=PLAN[:2]),
     "fix-nothing-to-do": fixed(HEALTHY, None, None, plan=(), diff=""),
     "fix-all-skipped": fixed(
@@ -182,6 +190,7 @@ QUIET_OR_VERBOSE = [
     ("fix-improved", "quiet"),
     ("fix-all-skipped", "quiet"),
     ("fix-improved", "verbose"),
+    ("fix-refused", "quiet"),
 ]
 CASES = [(name, "normal") for name in RESULTS] + QUIET_OR_VERBOSE
 

@@ -1,7 +1,9 @@
-"""The file that `fix -o` writes: it builds the user's model with its norms, from wherever it is imported."""
+"""The file that `fix -o` writes where the user's source is not changed: it builds the model with its norms, from
+wherever it is imported."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from gradcheck_tool.api import fix_subject
 from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.wrapper import build_fixed
 from gradcheck_tool.results import FixResult
 from gradcheck_tool.target import load_subject
@@ -71,13 +74,18 @@ def write_project(folder: Path) -> None:
         place.write_text(textwrap.dedent(MODEL))
 
 
-def fix(target: str, output: str | None = None) -> FixResult:
-    return fix_subject(load_subject(target), output=Path(output) if output else None)
+def fix(target: str, output: str | None = None, **options: bool) -> FixResult:
+    return fix_subject(load_subject(target), output=Path(output) if output else None, **options)
+
+
+def refuse(*_: Any) -> None:
+    raise Refused("the tests want the other file")
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gradcheck_tool.remedy.patch.propose", refuse)
     monkeypatch.setattr(sys, "path", [*sys.path])
     write_project(tmp_path)
     return tmp_path
@@ -91,6 +99,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     names = [f"out/fixed_{index}.py" for index in range(len(TARGETS))]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("gradcheck_tool.remedy.patch.propose", refuse)
         patch.setattr(sys, "path", [*sys.path])
         for target, name in zip(TARGETS, names, strict=True):
             fix(target, name)
@@ -136,3 +145,38 @@ def test_a_model_that_has_changed_since_is_told_so(project: Path) -> None:
     with pytest.raises(GradtoolError, match=r"has changed since the plan was made: no call body\.0") as caught:
         build_fixed("model.py:Net", plan)
     assert caught.value.hint == "run gradtool fix again"
+
+
+def test_it_does_not_take_the_place_of_the_file_that_it_builds_the_model_of(project: Path) -> None:
+    before = (project / "model.py").read_bytes()
+    with pytest.raises(GradtoolError, match=r"cannot write model\.py: the model that is fixed is defined there"):
+        fix("model.py:Net", "model.py")
+    assert (project / "model.py").read_bytes() == before
+
+
+def test_in_place_it_is_not_written(project: Path) -> None:
+    before = sorted(project.rglob("*.py"))
+    result = fix("model.py:Net", in_place=True)
+    assert (result.written, result.patch_refused) == (None, "the tests want the other file")
+    assert sorted(project.rglob("*.py")) == before
+
+
+def test_in_a_folder_it_has_a_name_of_its_own(project: Path) -> None:
+    assert fix("model.py:Net", "out").written == "out/model_fixed.py"
+    assert (project / "out" / "model_fixed.py").exists()
+
+
+def test_biases_are_dropped_from_what_it_builds(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = fix("model.py:Net", "fixed_without_bias.py", drop_bias=True)
+    assert result.without_bias == tuple(f"body.{2 * index}" for index in range(6))
+    monkeypatch.syspath_prepend(project)
+    model = importlib.import_module("fixed_without_bias").build_model()
+    del sys.modules["fixed_without_bias"]
+    assert [key for key in model.state_dict() if "_norm" not in key and key.endswith("bias")] == ["head.bias"]
+
+
+def test_a_model_of_an_installed_library_is_built_by_its_name(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradcheck_tool.fixing.change.rank", lambda filename: 1)
+    result = fix("package_of_wrapper_tests.module:Net", "fixed.py")
+    assert str(result.patch_refused).endswith("module.py is an installed library's, not your own")
+    assert 'TARGET = "package_of_wrapper_tests.module:Net"' in (project / "fixed.py").read_text()

@@ -136,33 +136,51 @@ def probe(run: Run) -> int:
 Examples:
   gradtool fix --insert-bn model.py                 show the effect and the diff, write nothing
   gradtool fix --insert-bn --diff model.py          the diff alone
+  gradtool fix --insert-bn -i model.py              change model.py itself
   gradtool fix --insert-bn -o fixed.py model.py"""
 )
 @_verb
 @click.option("--insert-bn", is_flag=True, help="Insert batch norm between each layer of a chain and its activation.")
 @click.option("--diff", "diff_only", is_flag=True, help="Show the diff alone; exits with 1 while it is not written.")
+@click.option("--drop-bias", is_flag=True, help="Also take away the biases that the new norms make void.")
+@click.option("-i", "--in-place", is_flag=True, help="Change your own files.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write the fixed model to this file."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Write the changed file here; if several change, this is their folder.",
 )
-def fix(run: Run, insert_bn: bool, diff_only: bool, output: Path | None) -> int:
-    """Insert normalization and measure the effect.
+def fix(run: Run, insert_bn: bool, diff_only: bool, drop_bias: bool, in_place: bool, output: Path | None) -> int:
+    """Insert normalization into your own source and measure the effect.
 
-    Probes TARGET before and after. Writes nothing without --output. Exits with 1 if the fix does not improve.
+    Probes TARGET before and after. Writes nothing without --in-place or --output. Exits with 1 if the fix does not
+    improve.
     """
     asked = run.options
     if not insert_bn:
         raise GradtoolError("fix needs to know the remedy", hint="add --insert-bn to insert batch norm")
     if diff_only and asked.format != "text":
         raise GradtoolError(f"--diff is text, it cannot be combined with --format {asked.format}", hint="drop one")
+    if in_place and output is not None:
+        raise GradtoolError("both --in-place and --output are given", hint="give one of the two")
     if output is not None:
-        require_writable(output)
+        require_writable(output / "any name" if output.is_dir() else output)
     run.rule_codes()  # without effect here, but a misspelt one is never passed over
     subject = run.load()
     from gradcheck_tool import api
 
     with Progress(not asked.quiet) as progress:
         result = api.fix_subject(
-            subject, norm="batch", min_depth=asked.min_depth, output=output, seed=asked.seed, progress=progress
+            subject,
+            norm="batch",
+            min_depth=asked.min_depth,
+            seed=asked.seed,
+            drop_bias=drop_bias,
+            output=output,
+            in_place=in_place,
+            request=run.request,
+            progress=progress,
         )
     if diff_only:
         from gradcheck_tool.report.text.diff import diff_text
@@ -174,7 +192,7 @@ def fix(run: Run, insert_bn: bool, diff_only: bool, output: Path | None) -> int:
         run.publish(result)
     if asked.fail_on == "never":
         return OK
-    unwritten = diff_only and bool(result.diff) and result.written is None
+    unwritten = (diff_only or in_place) and bool(result.diff) and result.written is None
     return FINDINGS if unwritten or result.improved is False else OK
 
 

@@ -19,6 +19,7 @@ from gradcheck_tool.results import SEVERITIES
 if TYPE_CHECKING:
     from gradcheck_tool.report import Result
     from gradcheck_tool.target import Subject
+    from gradcheck_tool.target.request import LoadRequest
 
 LOAD_TIMEOUT = 60.0
 MIN_DEPTH = 4
@@ -58,13 +59,14 @@ class Run:
     options: SharedOptions
     channel: ResultChannel
 
-    def load(self) -> Subject:
-        """The user's model and its inputs, as the options say."""
-        from gradcheck_tool.target import load_subject
+    @property
+    def request(self) -> LoadRequest:
+        """How the options say that the user's model and its inputs are to be loaded."""
+        from gradcheck_tool.target.request import LoadRequest
 
         asked = self.options
-        return load_subject(
-            asked.target,
+        return LoadRequest(
+            spec=asked.target,
             input_specs=asked.input,
             inputs_from=asked.inputs_from,
             weights=asked.weights,
@@ -72,6 +74,10 @@ class Run:
             seed=asked.seed,
             timeout=asked.timeout,
         )
+
+    def load(self) -> Subject:
+        """The user's model and its inputs."""
+        return self.request.load()
 
     def rule_codes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """`--select` and `--ignore`, checked: an unknown code is an error before any work is done."""

@@ -37,7 +37,7 @@ TARGET = {target}
 
 # layer, norm, channels: such a norm goes behind each of these calls
 PLAN = {plan}
-{inputs}
+{without_bias}{inputs}
 
 def build_model():
     """The model with its norms, a torch.fx.GraphModule."""
@@ -49,10 +49,21 @@ _INPUTS = """
 INPUTS = {inputs}
 """
 
+_WITHOUT_BIAS = """
+# layers whose bias is taken away: the norm behind it makes it void
+WITHOUT_BIAS = {layers}
+"""
+
 _FILE_SPEC = re.compile(r"(?P<file>.*?\.py)(?P<rest>:.*)?", re.DOTALL)
 
 
-def source_of(target: Target, inputs: Sequence[InputSpec], plan: Sequence[Insertion], path: Path) -> str:
+def source_of(
+    target: Target,
+    inputs: Sequence[InputSpec],
+    plan: Sequence[Insertion],
+    path: Path,
+    without_bias: Sequence[str] = (),
+) -> str:
     """The text of the file that builds the fixed model, to stand at `path`."""
     name = target.file or target.spec
     specs = _respelled(inputs)
@@ -61,8 +72,11 @@ def source_of(target: Target, inputs: Sequence[InputSpec], plan: Sequence[Insert
         version=__version__,
         plan=_table([(row.after, row.norm, row.num_features) for row in plan]),
         inputs=_INPUTS.format(inputs=_table(specs)) if specs else "",
+        without_bias=_WITHOUT_BIAS.format(layers=_table(without_bias)) if without_bias else "",
         target=_target_expression(target, path),
-        arguments=(", INPUTS" if specs else "") + _folder_argument(target, path),
+        arguments=(", INPUTS" if specs else "")
+        + (", without_bias=WITHOUT_BIAS" if without_bias else "")
+        + _folder_argument(target, path),
     )
 
 
@@ -120,7 +134,11 @@ def _folder_argument(target: Target, path: Path) -> str:
 
 
 def build_fixed(
-    spec: str, plan: Sequence[tuple[str, str, int]], inputs: Sequence[str] = (), folder: Path | None = None
+    spec: str,
+    plan: Sequence[tuple[str, str, int]],
+    inputs: Sequence[str] = (),
+    folder: Path | None = None,
+    without_bias: Sequence[str] = (),
 ) -> nn.Module:
     """Builds the model that `spec` names and inserts the norms of `plan`: what the written file calls.
 
@@ -131,11 +149,13 @@ def build_fixed(
         plan: (call, class of torch.nn, channels) for each norm.
         inputs: as `--input` takes them; what the model or its file says of them where empty.
         folder: from which the module that `spec` names is imported; it stays at the end of the import path.
+        without_bias: layers whose bias is taken away.
 
     Raises:
         GradtoolError: the model cannot be built, or has no such layers any more.
     """
     from gradcheck_tool.capturing import capture
+    from gradcheck_tool.remedy.bias import drop_biases
     from gradcheck_tool.remedy.rewrite import insert
     from gradcheck_tool.target import load_subject
 
@@ -145,7 +165,8 @@ def build_fixed(
     subject = load_subject(spec, input_specs=tuple(inputs), seed=seed)
     captured, _ = capture(subject.model, subject.inputs)
     try:
-        return insert(captured, [Insertion(after, norm, features, None) for after, norm, features in plan])
+        fixed = insert(captured, [Insertion(after, norm, features, None) for after, norm, features in plan])
+        return drop_biases(fixed, without_bias)
     except KeyError as error:
         reason = f"{spec} has changed since the plan was made: {error.args[0]}"
         raise GradtoolError(reason, hint="run gradtool fix again") from error

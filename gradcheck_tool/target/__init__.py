@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from gradcheck_tool.sources import Stack
+    from gradcheck_tool.target.spec import TargetSpec
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -32,6 +35,8 @@ class Subject:
     targets: Any = None
     births: Mapping[str, Location] = field(default_factory=dict)
     """Where each submodule was constructed, by its qualified name; only those that were seen."""
+    origins: Mapping[str, Stack] = field(default_factory=dict)
+    """The user's own code that was running then, by each name of a submodule."""
 
 
 def load_subject(
@@ -59,18 +64,11 @@ def load_subject(
         GradtoolError: whatever stands in the way, with the user's file and line and what to type next.
     """
     from gradcheck_tool.sources import births, display_path
-    from gradcheck_tool.target.choose import build
-    from gradcheck_tool.target.loading import at_home, load_file, load_module
-    from gradcheck_tool.target.spec import parse
     from gradcheck_tool.target.weights import load_weights
 
-    parsed = parse(spec)
-    folder = parsed.file.parent if parsed.file else Path.cwd()
-    with _seeded(seed), at_home(folder, str(parsed.file or parsed.module)):
+    with _seeded(seed), _at_home(spec) as parsed:
         with births() as born:
-            module = load_file(parsed.file, timeout) if parsed.file else load_module(str(parsed.module), timeout)
-            built, name = build(module, parsed, timeout)
-            model = unwrapped(built, name, parsed.place)
+            module, model, name = _built(parsed, timeout)
         if weights is not None:
             load_weights(model, weights)
         _move(model, device)
@@ -80,7 +78,36 @@ def load_subject(
         if device is not None:
             inputs, loss_fn, targets = _moved_inputs(model, inputs, loss_fn, targets)
         materialize(model, inputs)
-        return Subject(model, inputs, target, loss_fn, targets, born.of(model))
+        return Subject(model, inputs, target, loss_fn, targets, born.of(model), born.stacks(model))
+
+
+def load_model(spec: str, *, device: str | None = None, seed: int = 0, timeout: float = 60.0) -> nn.Module:
+    """The model alone that TARGET names, built as `load_subject` builds it. Lazy layers wait for their inputs."""
+    with _seeded(seed), _at_home(spec) as parsed:
+        _, model, _ = _built(parsed, timeout)
+        _move(model, device)
+        return model
+
+
+@contextmanager
+def _at_home(spec: str) -> Iterator[TargetSpec]:
+    """The parts of TARGET, while its code feels at home."""
+    from gradcheck_tool.target.loading import at_home
+    from gradcheck_tool.target.spec import parse
+
+    parsed = parse(spec)
+    with at_home(parsed.file.parent if parsed.file else Path.cwd(), str(parsed.file or parsed.module)):
+        yield parsed
+
+
+def _built(parsed: TargetSpec, timeout: float) -> tuple[ModuleType, nn.Module, str]:
+    """The user's module, the model in it, and the name of that."""
+    from gradcheck_tool.target.choose import build
+    from gradcheck_tool.target.loading import load_file, load_module
+
+    module = load_file(parsed.file, timeout) if parsed.file else load_module(str(parsed.module), timeout)
+    built, name = build(module, parsed, timeout)
+    return module, unwrapped(built, name, parsed.place), name
 
 
 @contextmanager

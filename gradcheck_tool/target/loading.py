@@ -21,6 +21,7 @@ from types import CodeType, ModuleType
 from gradcheck_tool.border import GUARD, users_code
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.sources import display_path
+from gradcheck_tool.target import overlay
 
 GUARD_OR_CORRECT = f"correct that line, or {GUARD}"
 
@@ -58,7 +59,7 @@ def load_file(file: Path, timeout: float = 0) -> ModuleType:
     doing = f"importing {shown}"
     with users_code(doing, file=shown):
         try:
-            source = file.read_bytes()
+            source = overlay.read(file)
         except OSError as error:
             raise GradtoolError(f"cannot be read: {error.strerror}", file=shown) from error
         tree = ast.parse(source, str(file))

@@ -149,26 +149,24 @@ def _mirrored(
     """The expression that makes the layers, with norms in their places; None where it is more than a plain list."""
     if not isinstance(value, cst.Call) or not last_name(value.func).startswith(("Module", "Sequential")):
         return None
-    whole = source.span(value)
     items = [source.parent(made.node) for made in inside]
-    left_out: tuple[int, int] | None = None
+    splices = []
     if chosen is not None:
         left_out = _behind_last(source, items)
         if left_out is None:
             return None
-    pieces, at = [], whole[0]
-    for made in sorted(inside, key=lambda one: source.span(one.node)[0]):
+        splices.append(Splice(*left_out, ""))
+    for made in inside:
         if not _is_element(source, made.node):
             return None
         members = [wanted for wanted in group if (own := constructor(scene, wanted)) and own.spot == made.spot]
-        norm = norm_text(scene, source, made.node, made, members)
-        start, end = source.outer_span(made.node)
-        pieces += [source.text[at:start], norm]
-        at = end
-    if left_out is not None:
-        pieces.append(source.text[at : left_out[0]])
-        at = left_out[1]
-    return "".join((*pieces, source.text[at : whole[1]]))
+        splices.append(Splice(*source.outer_span(made.node), norm_text(scene, source, made.node, made, members)))
+    splices += [  # the comments are on the layers
+        splice
+        for splice in source.without_comments(value)
+        if not any(other.start <= splice.start < other.end for other in splices)
+    ]
+    return source.spliced(splices, *source.span(value))
 
 
 def _behind_last(source: Source, items: Sequence[cst.CSTNode | None]) -> tuple[int, int] | None:

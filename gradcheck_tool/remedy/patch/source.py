@@ -7,7 +7,7 @@ from __future__ import annotations
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -173,19 +173,50 @@ class Source:
 
     # -- the result ---------------------------------------------------------------------------------------------------
 
-    def changed(self, splices: list[Splice]) -> bytes:
+    def changed(self, splices: Sequence[Splice]) -> bytes:
         """The file with all splices made.
 
         Raises:
             Refused: two of them change the same text.
         """
-        pieces, at = [], 0
+        return self.spliced(splices, 0, len(self.text)).encode(self.encoding)
+
+    def spliced(self, splices: Sequence[Splice], start: int, end: int) -> str:
+        """The text from `start` to `end` with the splices made, all of which are in there.
+
+        Raises:
+            Refused: two of them change the same text.
+        """
+        pieces, at = [], start
         for splice in sorted(splices, key=lambda one: (one.start, one.end)):
             if splice.start < at:
                 raise Refused(f"two changes of one place in {self.path.name}")
             pieces += [self.text[at : splice.start], splice.text]
             at = splice.end
-        return "".join((*pieces, self.text[at:])).encode(self.encoding)
+        return "".join((*pieces, self.text[at:end]))
+
+    def without_comments(self, node: cst.CSTNode) -> list[Splice]:
+        """What takes the comments out of the text of a node, and the lines that hold nothing else."""
+        finder = _Comments()
+        node.visit(finder)
+        splices = []
+        for comment in finder.found:
+            start, end = self.span(comment)
+            first = self.line_start(start)
+            if not self.text[first:start].strip():
+                start, end = first, end + len(self.newline)
+            else:
+                start = len(self.text[:start].rstrip(" \t"))
+            splices.append(Splice(start, end, ""))
+        return splices
+
+
+class _Comments(cst.CSTVisitor):
+    def __init__(self) -> None:
+        self.found: list[cst.Comment] = []
+
+    def visit_Comment(self, node: cst.Comment) -> None:
+        self.found.append(node)
 
 
 def _is_future(node: cst.CSTNode) -> bool:

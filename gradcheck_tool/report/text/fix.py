@@ -25,10 +25,11 @@ from gradcheck_tool.results import FixResult, GradientProfile, LayerGradient
 
 
 def fix_lines(result: FixResult, style: Style) -> Iterator[str]:
-    """Line by line; when quiet, the outcome on one line."""
+    """Line by line; when quiet, the outcome alone."""
     name = subject_name(result.target)
     if style.quiet:
         yield f"{name}: {_outcome(result, style)}"
+        yield from _refused(result)
         return
     yield from _plan(result, name, style)
     if result.plan:
@@ -56,6 +57,8 @@ def _plan(result: FixResult, name: str, style: Style) -> Iterator[str]:
     if not style.verbose and len(steps) > MOST_ROWS:
         steps = [*steps[:3], f"… {len(steps) - 5} more (-v) …", *steps[-2:]]
     yield from (f"  {step}" for step in steps)
+    if result.without_bias:
+        yield f"  bias dropped, since the norm makes it void: {span(result.without_bias, style, 'layer')}"
     yield ""
 
 
@@ -143,15 +146,23 @@ def _what_next(result: FixResult) -> Iterator[str]:
     if not result.plan:
         return
     yield ""
+    yield from _refused(result)
     if result.written is not None:
         yield f"written to {result.written}" + (", although it did not improve" if result.improved is False else "")
-    elif result.target.file is None:
+    elif not result.diff:
         yield "the fixed model is in .model; make its optimizer from it, not from the old model"
+    elif result.patch_refused is not None:
+        yield "nothing is written; -o FILE writes the module above, which builds your model with the norms"
     elif result.improved is False:
-        yield "nothing is written; -o FILE would write it all the same"
+        yield "nothing is written; -i would change your source all the same, -o PATH write it elsewhere"
     else:
-        yield "nothing is written yet: add -o FILE to write it"
+        yield "nothing is written yet: add -i to change your source, or -o PATH to write it elsewhere"
     yield f"old checkpoints: {_how_to_load(result)}"
+
+
+def _refused(result: FixResult) -> Iterator[str]:
+    if result.patch_refused is not None:
+        yield f"your own source is not changed: {result.patch_refused}"
 
 
 def _how_to_load(result: FixResult) -> str:
