@@ -1,0 +1,106 @@
+"""A plan → the files that change: the user's own source, or where that is refused, a new module that builds the model
+and applies the plan to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from gradcheck_tool.chains import Structure
+from gradcheck_tool.inputs import describe
+from gradcheck_tool.remedy import patch
+from gradcheck_tool.remedy.patch.expectation import expect
+from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
+from gradcheck_tool.remedy.patch.verify import verify
+from gradcheck_tool.remedy.wrapper import default_path, source_of
+from gradcheck_tool.results import Insertion, Target
+from gradcheck_tool.sources import rank
+from gradcheck_tool.target import Subject
+from gradcheck_tool.target.request import LoadRequest
+
+
+@dataclass(frozen=True)
+class Change:
+    """Files that change; the keys of the state dict that they rename; and where they are not the user's own but a new
+    module, the reason."""
+
+    proposal: Proposal
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    refused: str | None = None
+
+
+NO_CHANGE = Change(Proposal({}, {}))
+
+
+def change_source(
+    subject: Subject,
+    structure: Structure,
+    plan: Sequence[Insertion],
+    fixed: nn.Module,
+    without_bias: Sequence[str],
+    request: LoadRequest,
+    seed: int,
+    output: Path | None,
+) -> Change:
+    """The best change of the user's own source that passes the check, else a module to be written to `output`.
+
+    Args:
+        subject: the model as it is, and its inputs.
+        structure: of the recording that the plan was made from.
+        plan: the norms.
+        fixed: the graph with the norms: what the changed source must do.
+        without_bias: layers that lose their bias.
+        request: how the model was loaded.
+        seed: of the check.
+        output: where the user wants it written; None where nothing is written, or in place.
+    """
+    try:
+        _require_own(subject.target)
+        return _patch(subject, structure, plan, fixed, frozenset(without_bias), request, seed)
+    except Refused as refusal:
+        path = module_path(subject.target, output)
+        specs = describe(subject.model, subject.inputs)
+        text = source_of(subject.target, specs, plan, path, without_bias)
+        return Change(Proposal({}, {Path(os.path.abspath(path)): text.encode()}), refused=str(refusal))
+
+
+def module_path(target: Target, output: Path | None) -> Path:
+    """Where the new module goes: `output`, or a name of its own in that folder, or beside the user's file."""
+    path = default_path(target)
+    if output is None:
+        return path
+    return output / path.name if output.is_dir() else output
+
+
+def _require_own(target: Target) -> None:
+    """Raises `Refused` for a model that is defined in an installed library, or in no file."""
+    if target.file is None or rank(os.path.abspath(target.file)) != 0:
+        raise Refused(f"{target.file or target.spec} is an installed library's, not your own")
+
+
+def _patch(
+    subject: Subject,
+    structure: Structure,
+    plan: Sequence[Insertion],
+    fixed: nn.Module,
+    without_bias: frozenset[str],
+    request: LoadRequest,
+    seed: int,
+) -> Change:
+    """The first proposal that passes the check. Where none does, the reason against the first is given."""
+    expected = None
+    refusals: list[Refused] = []
+    try:
+        for proposal in patch.propose(subject.model, structure, plan, subject.origins, without_bias):
+            expected = expected or expect(subject.model, subject.inputs, fixed, seed)
+            try:
+                return Change(proposal, verify(proposal, expected, request))
+            except Refused as refusal:
+                refusals.append(refusal)
+    except Refused as refusal:
+        refusals.append(refusal)
+    raise refusals[0]

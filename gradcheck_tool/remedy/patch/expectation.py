@@ -1,0 +1,138 @@
+"""What a patched model has to be and to do, as plain data, and the check that it is and does so.
+
+`expect` takes it from the model as it is and from the rewritten graph; `check` builds the patched model and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.inputs import Inputs, batch_size, resized
+from gradcheck_tool.remedy.patch.behaviour import Behaviour, behaviour, run
+from gradcheck_tool.remedy.patch.comparison import agree, compare
+from gradcheck_tool.remedy.patch.pairing import kinds, pair, printed
+from gradcheck_tool.remedy.patch.proposal import Refused
+from gradcheck_tool.state import preserved, training_mode
+from gradcheck_tool.structures import tensors_in
+from gradcheck_tool.wording import size
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a patched model has to be (the old `state` but for what is `dropped`, as many modules of each kind, and the
+    `norms`, as `pairing.printed` has them), and what it has to do on each of some inputs."""
+
+    state: Mapping[str, Any]
+    kinds: Mapping[str, int]
+    norms: Sequence[str]
+    dropped: Sequence[str]
+    seed: int
+    runs: Sequence[tuple[Inputs, Behaviour]]
+    """None at all for a model without weights, which cannot be run."""
+
+
+def expect(model: nn.Module, inputs: Inputs, fixed: nn.Module, seed: int = 0) -> Expected:
+    """What the patched source of `model` has to be and to do.
+
+    Args:
+        model: as the user's source builds it; left as it was.
+        inputs: two samples at least. Where they have a batch, another size of it is tried too.
+        fixed: the graph of `model`, with the norms, and with its weights; left as it was.
+        seed: of whatever is drawn while they run.
+
+    Raises:
+        Refused: `fixed` does not run in both modes.
+    """
+    old = {name for name, _ in model.named_modules()}
+    norms = {name: module for name, module in fixed.named_modules() if name not in old}
+    state = model.state_dict()
+    has_weights = not any(tensor.is_meta for tensor in tensors_in(list(state.values())))
+    tried = [inputs, *_other_batch(model, inputs, seed)] if has_weights else []
+    runs: list[tuple[Inputs, Behaviour]] = []
+    with preserved(fixed, values=True):
+        for one in tried:
+            try:
+                found = behaviour(fixed, norms, one, seed)
+            except GradtoolError as error:
+                if runs:  # not at this batch size
+                    break
+                raise Refused(f"the fixed graph cannot be compared with: {error.message}") from error
+            buffers = {key: value for key, value in found.buffers.items() if key in state}
+            gradients = {key: value for key, value in found.gradients.items() if key in state}
+            runs.append((one, replace(found, buffers=buffers, gradients=gradients)))
+    printed_norms = [printed(module) for module in norms.values()]
+    kept = {key for key, _ in fixed.named_parameters(remove_duplicate=False)}
+    dropped = tuple(key for key, _ in model.named_parameters(remove_duplicate=False) if key not in kept)
+    return Expected(state, kinds(model), printed_norms, dropped, seed, runs)
+
+
+def check(build: Callable[[], nn.Module], expected: Expected) -> Mapping[str, str]:
+    """Builds the patched model and compares it.
+
+    Returns:
+        The keys of the state dict that changed, old to new.
+
+    Raises:
+        Refused: it does not build, or is or does something else than expected.
+    """
+    try:
+        model = build()
+    except GradtoolError as error:
+        raise Refused(f"the patched source does not load: {_said(error)}") from error
+    pairing = pair(expected.state, expected.kinds, model, expected.norms, expected.dropped)
+    _load(model, expected, pairing.renamed)
+    for norm in pairing.norms.values():
+        norm.reset_parameters()  # type: ignore[operator]  # a model's own initialization may reach the new norms too
+    for inputs, wanted in expected.runs:
+        try:
+            found = behaviour(model, pairing.norms, inputs, expected.seed)
+        except GradtoolError as error:
+            raise Refused(f"the patched model does not run: {_said(error)}") from error
+        compare(found, wanted, pairing.renamed, _sizes(inputs))
+    return pairing.renamed
+
+
+def _other_batch(model: nn.Module, inputs: Inputs, seed: int) -> list[Inputs]:
+    """The inputs at another batch size, if the model takes one."""
+    batch = batch_size(inputs)
+    if batch is None:
+        return []
+    other = resized(inputs, batch // 2 if batch > 3 else batch + 1, seed + 1)
+    try:
+        with preserved(model, values=True), training_mode(model), torch.no_grad():
+            run(model, other, seed)
+    except GradtoolError:
+        return []
+    return [other]
+
+
+def _load(model: nn.Module, expected: Expected, renamed: Mapping[str, str]) -> None:
+    """Puts the old weights into the patched model, as its user will."""
+    state = {renamed.get(key, key): value for key, value in expected.state.items() if key not in expected.dropped}
+    state = {key: value for key, value in state.items() if isinstance(value, Tensor) and not value.is_meta}
+    if not state:
+        return
+    try:
+        model.load_state_dict(state, strict=False)
+    except Exception as error:  # the border to the user's code: a module may load in its own way
+        raise Refused(f"the old weights cannot be loaded into the patched model: {error}") from error
+    now = model.state_dict()
+    for key, value in state.items():
+        if not agree(now[key].cpu(), value.cpu()):
+            raise Refused(f"the old value of {key} does not arrive in the patched model")
+
+
+def _said(error: GradtoolError) -> str:
+    place = f"{error.file}:{error.line}: " if error.file and error.line else f"{error.file}: " if error.file else ""
+    return place + error.message
+
+
+def _sizes(inputs: Inputs) -> str:
+    tensors = list(tensors_in((inputs.args, dict(inputs.kwargs))))
+    return ", ".join(size(tensor.shape, "a number") for tensor in tensors[:3]) or "no tensors"
