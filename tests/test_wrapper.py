@@ -85,7 +85,7 @@ def refuse(*_: Any) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gradcheck_tool.remedy.patch.propose", refuse)
+    monkeypatch.setattr("gradcheck_tool.fixing.change.propose", refuse)
     monkeypatch.setattr(sys, "path", [*sys.path])
     write_project(tmp_path)
     return tmp_path
@@ -99,7 +99,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     names = [f"out/fixed_{index}.py" for index in range(len(TARGETS))]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("gradcheck_tool.remedy.patch.propose", refuse)
+        patch.setattr("gradcheck_tool.fixing.change.propose", refuse)
         patch.setattr(sys, "path", [*sys.path])
         for target, name in zip(TARGETS, names, strict=True):
             fix(target, name)

@@ -9,16 +9,17 @@ from pathlib import Path
 
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
-from gradcheck_tool.fixing.change import NO_CHANGE, change_source
+from gradcheck_tool.fixing.change import NO_CHANGE, change_source, is_own
 from gradcheck_tool.fixing.writing import write
 from gradcheck_tool.inputs import describe
 from gradcheck_tool.measuring import measurable, measure
 from gradcheck_tool.remedy.bias import drop_biases, void_biases
 from gradcheck_tool.remedy.outcome import improved, reached
 from gradcheck_tool.remedy.patch.proposal import diff
+from gradcheck_tool.remedy.patch.proposing import keeps_bias
 from gradcheck_tool.remedy.plan import covered, plan_batch_norm
 from gradcheck_tool.remedy.rewrite import insert
-from gradcheck_tool.results import FixResult
+from gradcheck_tool.results import FixResult, Skip
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.request import LoadRequest
 
@@ -65,6 +66,10 @@ def fix(
     fixed: CapturedModule = capture(model, subject.inputs)[0]
     fixed = insert(fixed, plan) if plan else fixed
     void = void_biases(reading.structure, model, plan) if drop_bias else ()
+    if void and request is not None and is_own(subject.target):  # where the source cannot, the graph does not either
+        kept = keeps_bias(model, reading.structure, plan, subject.origins, void)
+        skipped += tuple(Skip(layer, reason) for layer, reason in kept.items())
+        void = tuple(layer for layer in void if layer not in kept)
     fixed = drop_biases(fixed, void) if void else fixed
     left = fixed.state_dict().keys()
     without_bias = tuple(layer for layer in void if f"{layer}.bias" not in left)

@@ -12,9 +12,9 @@ from torch import nn
 
 from gradcheck_tool.chains import Structure
 from gradcheck_tool.inputs import describe
-from gradcheck_tool.remedy import patch
 from gradcheck_tool.remedy.patch.expectation import expect
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
+from gradcheck_tool.remedy.patch.proposing import propose
 from gradcheck_tool.remedy.patch.verify import verify
 from gradcheck_tool.remedy.wrapper import default_path, source_of
 from gradcheck_tool.results import Insertion, Target
@@ -76,9 +76,13 @@ def module_path(target: Target, output: Path | None) -> Path:
     return output / path.name if output.is_dir() else output
 
 
+def is_own(target: Target) -> bool:
+    """Whether a model is defined in a file of the user's, and in no installed library."""
+    return target.file is not None and rank(os.path.abspath(target.file)) == 0
+
+
 def _require_own(target: Target) -> None:
-    """Raises `Refused` for a model that is defined in an installed library, or in no file."""
-    if target.file is None or rank(os.path.abspath(target.file)) != 0:
+    if not is_own(target):
         raise Refused(f"{target.file or target.spec} is an installed library's, not your own")
 
 
@@ -95,7 +99,7 @@ def _patch(
     expected = None
     refusals: list[Refused] = []
     try:
-        for proposal in patch.propose(subject.model, structure, plan, subject.origins, without_bias):
+        for proposal in propose(subject.model, structure, plan, subject.origins, without_bias):
             expected = expected or expect(subject.model, subject.inputs, fixed, seed)
             try:
                 return Change(proposal, verify(proposal, expected, request))

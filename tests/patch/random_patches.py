@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradcheck_tool.auditing import Reading, read
 from gradcheck_tool.capturing import capture
+from gradcheck_tool.remedy.patch.proposing import Refused, propose
 from gradcheck_tool.remedy.plan import plan_batch_norm
 from gradcheck_tool.remedy.rewrite import insert
 from gradcheck_tool.results import Insertion
@@ -66,9 +67,6 @@ def planned(subject: Subject) -> tuple[Reading, Plan]:
 
 def outcome(source: Source, folder: Path) -> Outcome:
     """Patches a source in `folder`, which does not exist yet, and looks at the first proposal."""
-    from gradcheck_tool.remedy.patch import propose
-    from gradcheck_tool.remedy.patch.proposal import Refused
-
     before = {name: text.encode() for name, text in source.files.items()}
     with visited(folder / "before", source.files) as subject:
         reading, plan = planned(subject)

@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gradcheck_tool.auditing import Reading
 from gradcheck_tool.capturing import capture
 from gradcheck_tool.inputs.samples import enough, varied
-from gradcheck_tool.remedy.patch import Proposal, Refused, propose
+from gradcheck_tool.remedy.patch.proposing import Proposal, Refused, propose
 from gradcheck_tool.remedy.rewrite import insert
 from gradcheck_tool.results import Insertion
 from gradcheck_tool.structures import tensors_in

@@ -11,7 +11,7 @@ from torch import nn
 
 from gradcheck_tool.capturing import capture
 from gradcheck_tool.remedy.bias import drop_biases, void_biases
-from gradcheck_tool.remedy.patch import keeps_bias, propose
+from gradcheck_tool.remedy.patch.proposing import keeps_bias, propose
 from gradcheck_tool.remedy.rewrite import insert
 
 HEAD = "import torch\nfrom torch import nn\n\n\n"

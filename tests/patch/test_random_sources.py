@@ -5,7 +5,6 @@ The features that the sources had, and the reasons why some were refused, are co
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,15 +26,12 @@ EXAMPLES = settings(
     suppress_health_check=list(HealthCheck),
 )
 DRAWS = 500
-PATCHER = "gradcheck_tool.remedy.patch"
-needs_patcher = pytest.mark.skipif(importlib.util.find_spec(PATCHER) is None, reason="there is no patcher yet")
 
 
 def shares(counts: Counter[str], total: int) -> str:
     return ", ".join(f"{name} {counts[name]} ({100 * counts[name] / max(total, 1):.0f} %)" for name in FEATURES)
 
 
-@needs_patcher
 def test_the_patch_of_every_random_source_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features: Counter[str] = Counter()
     results: Counter[str] = Counter()
@@ -66,7 +62,6 @@ def test_the_patch_of_every_random_source_is_right(tmp_path: Path, capsys: pytes
     assert results["refused"] < max(0.05 * len(seen), 4), "a refusal is the exception"
 
 
-@needs_patcher
 @pytest.mark.parametrize(("kind", "files"), FOUND.values(), ids=FOUND)
 def test_the_patch_is_right_where_one_once_was_not(kind: str, files: dict[str, str], tmp_path: Path) -> None:
     result = outcome(Source(files, frozenset()), tmp_path / "source")
@@ -102,14 +97,13 @@ AFTER = {
 }
 
 
-@needs_patcher
 @pytest.mark.parametrize("name", AFTER)
 def test_a_wrong_patch_is_seen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def propose(*_: object) -> list[SimpleNamespace]:
         file = tmp_path / "source" / "before" / "model.py"
         return [SimpleNamespace(before={file: _BEFORE.encode()}, after={file: AFTER[name].encode()})]
 
-    monkeypatch.setattr(f"{PATCHER}.propose", propose)
+    monkeypatch.setattr("random_patches.propose", propose)
     result = outcome(Source(_BEFORE, frozenset()), tmp_path / "source")
     assert (result.kind == "patched") == (name == "patched"), result
 

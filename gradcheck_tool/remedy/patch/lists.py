@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 import libcst as cst
 from torch import nn
 
-from gradcheck_tool.remedy.patch.calls import Site, free_variable, loop_around, sites_of
+from gradcheck_tool.remedy.patch.calls import sites_of
 from gradcheck_tool.remedy.patch.classes import binding, classes_of, statements_in
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Made, Scene, Wanted
-from gradcheck_tool.remedy.patch.source import Source, Splice, last_name
+from gradcheck_tool.remedy.patch.source import Attributes, Source, Splice, last_name
 from gradcheck_tool.remedy.patch.spelling import is_constructor, size_attribute
+from gradcheck_tool.remedy.patch.walks import walk
 from gradcheck_tool.remedy.patch.writing import class_name, constructor, norm_text
 
 _ADDING = ("append", "add_module", "extend", "update", "insert")
-_UNKNOWN_WALK = "forward goes through {} in a way that gradtool cannot follow"
 
 
 def insert_list(scene: Scene, group: Sequence[Wanted], name: str) -> None:
@@ -36,25 +36,8 @@ def insert_list(scene: Scene, group: Sequence[Wanted], name: str) -> None:
     if len(sites) != 1 and len({wanted.layer for wanted in group}) != len(group):
         raise Refused(f"the layers of {attribute} are called at several places, and each call needs a norm of its own")
     for site in sites:
-        _walk(scene, site, attribute, name)
+        walk(scene, site, attribute, name)
     _make(scene, group, source, statement, attribute, name, chosen)
-
-
-def is_walked(scene: Scene, wanted: Wanted) -> bool:
-    """Whether forward calls a layer of a list one by one, and not the list as a whole."""
-    try:
-        site = sites_of(scene, [wanted])[0]
-    except Refused:
-        return False
-    attribute = wanted.parent.rpartition(".")[2]
-    if isinstance(site.func, cst.Subscript):
-        return last_name(site.func.value) == attribute
-    loop = loop_around(site.source, site.call, site.func.value) if isinstance(site.func, cst.Name) else None
-    if loop is None:
-        return False
-    named = _Holder(attribute)
-    loop.iter.visit(named)
-    return bool(named.found)
 
 
 # -- which of them ----------------------------------------------------------------------------------------------------
@@ -248,22 +231,12 @@ def _added(
     """The statement `line`, which adds a layer, for its norm."""
     start, end = source.span(line)
     first, last = source.outer_span(element)
-    holder = _Holder(attribute)
+    holder = Attributes(attribute)
     line.visit(holder)
     at, to = source.span(holder.found[0].attr)
     if to <= first:
         return source.text[start:at] + name + source.text[to:first] + norm + source.text[last:end]
     raise Refused(f"the way in which {attribute} is filled cannot be followed")
-
-
-class _Holder(cst.CSTVisitor):
-    def __init__(self, attribute: str) -> None:
-        self.attribute = attribute
-        self.found: list[cst.Attribute] = []
-
-    def visit_Attribute(self, node: cst.Attribute) -> None:
-        if node.attr.value == self.attribute:
-            self.found.append(node)
 
 
 def _generic(
@@ -310,128 +283,3 @@ def _below_loops(source: Source, last: cst.BaseSmallStatement, first: cst.BaseSm
             break
         around = node
     return source.line_after(source.span(around)[1], indent + text)
-
-
-# -- where forward goes through it ------------------------------------------------------------------------------------
-
-
-def _walk(scene: Scene, site: Site, attribute: str, name: str) -> None:
-    """Changes the place that calls the layers, and the header of its loop, so that the norms are called behind."""
-    source, func = site.source, site.func
-    if isinstance(func, cst.Subscript) and last_name(func.value) == attribute:
-        scene.change(source, *site.wrapped(_beside(source, func, attribute, name)))
-        return
-    loop = loop_around(source, site.call, func.value) if isinstance(func, cst.Name) else None
-    if loop is None or not isinstance(func, cst.Name):
-        raise Refused(_UNKNOWN_WALK.format(attribute))
-    over, target = loop.iter, loop.target
-    expression = _indexed(source, over, target, func.value, attribute, name)
-    if expression is not None:
-        scene.change(source, *site.wrapped(expression))
-        return
-    if site.around is not site.call:
-        raise Refused(_UNKNOWN_WALK.format(attribute))
-    variable = free_variable(source, site.call, func.value)
-    scene.change(source, *_zipped(source, over, target, func.value, attribute, name, variable))
-    scene.change(source, *site.wrapped(variable))
-
-
-def _beside(source: Source, node: cst.BaseExpression, attribute: str, name: str) -> str:
-    """The text of an expression with the list of norms in the place of the list of layers."""
-    finder = _Holder(attribute)
-    node.visit(finder)
-    start, end = source.span(node)
-    if not finder.found:
-        raise Refused(_UNKNOWN_WALK.format(attribute))
-    at, to = source.span(finder.found[0].attr)
-    return source.text[start:at] + name + source.text[to:end]
-
-
-def _is_list(node: cst.BaseExpression, attribute: str) -> bool:
-    """Whether an expression is the list, or a slice of it."""
-    if isinstance(node, cst.Subscript) and isinstance(node.slice[0].slice, cst.Slice):
-        return _is_list(node.value, attribute)
-    return isinstance(node, cst.Attribute) and node.attr.value == attribute
-
-
-def _indexed(
-    source: Source, over: cst.BaseExpression, target: cst.BaseExpression, called: str, attribute: str, name: str
-) -> str | None:
-    """`self.norms[i]` in a loop over `enumerate(self.body)`, `self.norms[key]` in one over `self.body.items()`."""
-    if not isinstance(over, cst.Call) or not isinstance(target, cst.Tuple) or len(target.elements) != 2:
-        return None
-    key, value = (element.value for element in target.elements)
-    if not isinstance(key, cst.Name):
-        return None
-    if last_name(over.func) == "enumerate" and len(over.args) == 1:
-        inner = over.args[0].value
-        if isinstance(value, cst.Name) and value.value == called and _from_start(inner, attribute):
-            return f"{_list_text(source, inner, attribute, name)}[{key.value}]"
-        if isinstance(value, cst.Tuple) and isinstance(inner, cst.Call) and last_name(inner.func) == "zip":
-            for element, argument in zip(value.elements, inner.args, strict=False):
-                bound = isinstance(element.value, cst.Name) and element.value.value == called
-                if bound and _from_start(argument.value, attribute):
-                    return f"{_list_text(source, argument.value, attribute, name)}[{key.value}]"
-    if (
-        last_name(over.func) == "items"
-        and isinstance(over.func, cst.Attribute)
-        and _is_list(over.func.value, attribute)
-        and isinstance(value, cst.Name)
-        and value.value == called
-    ):
-        return f"{_list_text(source, over.func.value, attribute, name)}[{key.value}]"
-    return None
-
-
-def _from_start(node: cst.BaseExpression, attribute: str) -> bool:
-    """Whether a slice of the list, if it is one, begins with the first element."""
-    if isinstance(node, cst.Subscript) and isinstance(node.slice[0].slice, cst.Slice):
-        part = node.slice[0].slice
-        return part.lower is None and part.step is None and _is_list(node, attribute)
-    return _is_list(node, attribute)
-
-
-def _list_text(source: Source, node: cst.BaseExpression, attribute: str, name: str) -> str:
-    """`self.norms` of `self.body` and of `self.body[:-1]`."""
-    while isinstance(node, cst.Subscript):
-        node = node.value
-    assert isinstance(node, cst.Attribute)
-    return f"{source.of(node.value)}.{name}"
-
-
-def _zipped(
-    source: Source,
-    over: cst.BaseExpression,
-    target: cst.BaseExpression,
-    called: str,
-    attribute: str,
-    name: str,
-    variable: str,
-) -> list[Splice]:
-    """The changes of a loop's header by which `variable` runs through the norms beside the layers."""
-    unknown = Refused(_UNKNOWN_WALK.format(attribute))
-    if isinstance(over, cst.Call) and last_name(over.func) == "zip" and isinstance(target, cst.Tuple):
-        for element, argument in zip(target.elements, over.args, strict=False):
-            bound = isinstance(element.value, cst.Name) and element.value.value == called
-            if bound and _is_list(argument.value, attribute):
-                last = [one.value for one in over.args if one.keyword is None and not one.star]
-                at, to = source.outer_span(target.elements[-1].value)[1], source.outer_span(last[-1])[1]
-                beside = _list_text(source, argument.value, attribute, name)
-                return [Splice(at, at, f", {variable}"), Splice(to, to, f", {beside}")]
-        raise unknown
-    if not isinstance(target, cst.Name) or target.value != called:
-        raise unknown
-    layers = over
-    norms: str | None = None
-    if isinstance(over, cst.Call) and isinstance(over.func, cst.Attribute) and over.func.attr.value == "values":
-        if _is_list(over.func.value, attribute):
-            norms = f"{_list_text(source, over.func.value, attribute, name)}.values()"
-    elif isinstance(over, cst.Call) and last_name(over.func) == "reversed" and _is_list(over.args[0].value, attribute):
-        norms = f"reversed({_list_text(source, over.args[0].value, attribute, name)})"
-    elif _is_list(over, attribute):
-        norms = _list_text(source, over, attribute, name)
-    if norms is None:
-        raise unknown
-    at = source.span(target)[1]
-    start, end = source.outer_span(layers)
-    return [Splice(at, at, f", {variable}"), Splice(start, start, "zip("), Splice(end, end, f", {norms})")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection
 
 import libcst as cst
@@ -14,18 +15,23 @@ _STEM = re.compile(_PLAIN.pattern + r"(?P<rest>_?(?:%[ds]|\{\w*\})?)")
 
 
 def attribute_names(layers: Collection[str], taken: Callable[[str], bool]) -> dict[str, str]:
-    """A name for the norm behind each of the `layers`, attributes of one class that get one."""
+    """A name for the norm behind each of the `layers`, attributes of one class that get one. Those of one kind, as
+    `conv1` and `conv2`, are all named alike: a loop may spell their names."""
     numbered = {layer: f"bn{match['number']}" for layer in layers if (match := _NUMBERED.fullmatch(layer))}
-    shared = {name for name in numbered.values() if list(numbered.values()).count(name) > 1}
+    counts = Counter(numbered.values())
+    clashing = {_kind(layer) for layer, name in numbered.items() if counts[name] > 1 or taken(name)}
     names: dict[str, str] = {}
     for layer in layers:
-        wanted = numbered.get(layer)
-        if wanted is None and len(layers) == 1 and _PLAIN.fullmatch(layer):
+        wanted = numbered.get(layer) if _kind(layer) not in clashing else None
+        if wanted is None and len(layers) == 1 and _PLAIN.fullmatch(layer) and not taken("norm"):
             wanted = "norm"
-        if wanted is None or wanted in shared or taken(wanted):
-            wanted = f"{layer}_norm"
-        names[layer] = free(wanted, lambda name: taken(name) or name in names.values())
+        names[layer] = free(wanted or f"{layer}_norm", lambda name: taken(name) or name in names.values())
     return names
+
+
+def _kind(layer: str) -> str:
+    """`conv` of `conv2_1`."""
+    return layer.rstrip("0123456789_")
 
 
 def free(wanted: str, taken: Callable[[str], bool]) -> str:

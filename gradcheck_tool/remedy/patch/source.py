@@ -211,6 +211,18 @@ class Source:
         return splices
 
 
+class Attributes(cst.CSTVisitor):
+    """Collects the attributes of one name: `self.body` and `other.body` for `body`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.found: list[cst.Attribute] = []
+
+    def visit_Attribute(self, node: cst.Attribute) -> None:
+        if node.attr.value == self.name:
+            self.found.append(node)
+
+
 class _Comments(cst.CSTVisitor):
     def __init__(self) -> None:
         self.found: list[cst.Comment] = []

@@ -10,17 +10,17 @@ class Net(nn.Module):
         self.conv1 = nn.Conv2d(1, 4, 3)
         self.conv1_norm = nn.BatchNorm2d(4)
         self.conv2 = nn.Conv2d(4, 8, 3)
-        self.bn2 = nn.BatchNorm2d(8)
+        self.conv2_norm = nn.BatchNorm2d(8)
         self.conv3 = nn.Conv2d(8, 8, 3)
-        self.bn3 = nn.BatchNorm2d(8)
+        self.conv3_norm = nn.BatchNorm2d(8)
         self.fc1 = nn.Linear(8, 16)
         self.fc1_norm = nn.BatchNorm1d(16)
         self.fc2 = nn.Linear(16, 3)
 
     def forward(self, x):
         x = torch.relu(self.conv1_norm(self.conv1(x)))
-        x = torch.relu(self.bn2(self.conv2(x)))
-        x = torch.relu(self.bn3(self.conv3(x))).amax((2, 3))
+        x = torch.relu(self.conv2_norm(self.conv2(x)))
+        x = torch.relu(self.conv3_norm(self.conv3(x))).amax((2, 3))
         x = torch.relu(self.fc1_norm(self.fc1(x)))
         return self.fc2(x)
 
