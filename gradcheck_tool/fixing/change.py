@@ -16,7 +16,7 @@ from gradcheck_tool.remedy.patch.expectation import expect
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
 from gradcheck_tool.remedy.patch.proposing import propose
 from gradcheck_tool.remedy.patch.verify import verify
-from gradcheck_tool.remedy.wrapper import default_path, source_of
+from gradcheck_tool.remedy.wrapper import default_path, place_of, source_of
 from gradcheck_tool.results import Insertion, Target
 from gradcheck_tool.sources import rank
 from gradcheck_tool.target import Subject
@@ -83,7 +83,7 @@ def is_own(target: Target) -> bool:
 
 def _require_own(target: Target) -> None:
     if not is_own(target):
-        raise Refused(f"{target.file or target.spec} is an installed library's, not your own")
+        raise Refused(f"{place_of(target)} is an installed library's, not your own")
 
 
 def _patch(

@@ -65,7 +65,7 @@ def source_of(
     without_bias: Sequence[str] = (),
 ) -> str:
     """The text of the file that builds the fixed model, to stand at `path`."""
-    name = target.file or target.spec
+    name = place_of(target)
     specs = _respelled(inputs)
     return _TEMPLATE.format(
         title=f"{target.object} of {name}, with {len(plan)} norm{'s' if len(plan) != 1 else ''} inserted.",
@@ -78,6 +78,13 @@ def source_of(
         + (", without_bias=WITHOUT_BIAS" if without_bias else "")
         + _folder_argument(target, path),
     )
+
+
+def place_of(target: Target) -> str:
+    """The file or the module in which the model is defined, as the TARGET names it."""
+    if target.file is None or _FILE_SPEC.fullmatch(target.spec) is None:
+        return target.spec.partition(":")[0]
+    return target.file
 
 
 def _respelled(inputs: Sequence[InputSpec]) -> list[str]:
