@@ -13,6 +13,7 @@ import libcst as cst
 
 from gradcheck_tool.ops import Kind
 from gradcheck_tool.remedy.patch.classes import classes_of
+from gradcheck_tool.remedy.patch.names import free
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Scene, Spot, Wanted
 from gradcheck_tool.remedy.patch.source import Source, Splice
@@ -146,7 +147,9 @@ def free_variable(source: Source, node: cst.CSTNode, layer: str) -> str:
     inside = scope(source, node)
     if inside is not None:
         inside.visit(names)
-    return next(one for one in ("norm", f"{layer}_norm", f"norm_of_{layer}") if one not in names.found)
+    return free(
+        next((one for one in ("norm", f"{layer}_norm") if one not in names.found), "norm"), names.found.__contains__
+    )
 
 
 class Names(cst.CSTVisitor):

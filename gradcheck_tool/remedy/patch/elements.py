@@ -16,7 +16,7 @@ from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Made, Scene, Spot, Wanted
 from gradcheck_tool.remedy.patch.sequences import in_sequence
 from gradcheck_tool.remedy.patch.source import Source, Splice, last_name
-from gradcheck_tool.remedy.patch.spelling import moved
+from gradcheck_tool.remedy.patch.spelling import moved, size_attribute
 from gradcheck_tool.remedy.patch.writing import constructor, norm_text, scope
 from gradcheck_tool.sources import Stack
 
@@ -55,10 +55,17 @@ def insert_elements(scene: Scene, group: Sequence[Wanted]) -> None:
     before = not scene.makes_planned_alone(place.spot)
     if before:
         place = _before_activations(scene, group, place)
-    text = norm_text(scene, place.source, place.node, made, group)
+    text = norm_text(scene, place.source, place.node, made, group, _size_of_variable(scene, of_layer, first))
     beside = [wanted.attribute for wanted in scene.wanted if wanted.holder is first.holder]
     numbered = attribute_names(beside, lambda name: name in first.holder._modules)[first.attribute].startswith("bn")
     scene.change(place.source, *_splices(place, text, of_layer.name, numbered, before))
+
+
+def _size_of_variable(scene: Scene, place: Place, wanted: Wanted) -> str | None:
+    """`conv.out_channels`, where a variable that holds the layer is put into the sequence."""
+    attribute = size_attribute(scene.modules[wanted.layer])
+    held = isinstance(place.element, cst.Name) and hasattr(scene.modules[wanted.layer], attribute)
+    return f"{place.source.of(place.element)}.{attribute}" if held else None
 
 
 def place_of_layer(scene: Scene, wanted: Wanted) -> Place:

@@ -10,7 +10,7 @@ import libcst as cst
 from torch import nn
 
 from gradcheck_tool.remedy.patch.calls import sites_of
-from gradcheck_tool.remedy.patch.classes import binding, classes_of, statements_in
+from gradcheck_tool.remedy.patch.classes import binding, bound, classes_of, statements_in
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Made, Scene, Wanted
 from gradcheck_tool.remedy.patch.source import Attributes, Source, Splice, last_name
@@ -91,16 +91,12 @@ def _make(
     chosen: int | None,
 ) -> None:
     """Adds the list of norms below the place at which the list of layers is complete."""
-    assert isinstance(statement, (cst.Assign, cst.AnnAssign))
-    target = next(
-        node
-        for node in (
-            [one.target for one in statement.targets] if isinstance(statement, cst.Assign) else [statement.target]
-        )
-        if isinstance(node, cst.Attribute)
-    )
-    receiver, value = source.of(target.value), statement.value
-    assert value is not None
+    what = bound(statement, attribute)
+    target = what[0] if what is not None else None
+    value = statement.value if isinstance(statement, (cst.Assign, cst.AnnAssign)) else None
+    if not isinstance(target, cst.Attribute) or value is None:
+        raise Refused(f"{attribute} is made in a way that gradtool cannot follow in the source")
+    receiver = source.of(target.value)
     makers = {made.spot: made for wanted in group if (made := constructor(scene, wanted)) is not None}
     inside = [made for made in makers.values() if made.source is source and statement in source.parents(made.node)]
     additions = _additions(scene, group, source, attribute)
