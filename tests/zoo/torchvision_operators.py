@@ -13,8 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.library import Library
+from torch import Tensor, library
 
 _POOLED = "Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width"
 _BACK = "Tensor grad, Tensor rois{extra}, float spatial_scale, SymInt pooled_height, SymInt pooled_width{ratio}"
@@ -46,7 +45,7 @@ SCHEMAS = (
     f"{_DEFORM}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 
-_declared: Library | None = None
+_declared: library.Library | None = None
 
 
 def provide() -> None:
@@ -59,7 +58,7 @@ def provide() -> None:
         with contextlib.suppress(OSError):
             torch.ops.load_library(compiled)
             return
-    _declared = Library("torchvision", "DEF")
+    _declared = library.Library("torchvision", "DEF")
     for schema in SCHEMAS:
         _declared.define(schema)
     _declared.impl("nms", nms, "CPU")

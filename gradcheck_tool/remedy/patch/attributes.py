@@ -15,7 +15,7 @@ from gradcheck_tool.remedy.patch.classes import binding, bound
 from gradcheck_tool.remedy.patch.names import free, named_after
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Made, Scene, Wanted
-from gradcheck_tool.remedy.patch.source import Attributes, Source, Splice, last_name
+from gradcheck_tool.remedy.patch.source import Source, Splice, attributes, last_name
 from gradcheck_tool.remedy.patch.spelling import has_numbers_alone, size_attribute, tensor_size
 from gradcheck_tool.remedy.patch.writing import constructor, norm_text
 
@@ -198,6 +198,5 @@ def _called(site: Site, wanted: Wanted, name: str) -> str:
 
 def _weight_holder(source: Source, node: cst.CSTNode, attribute: str) -> str | None:
     """`self` of the `self.w1` that a functional layer is given."""
-    finder = Attributes(attribute)
-    node.visit(finder)
-    return source.of(finder.found[0].value) if finder.found else None
+    found = attributes(node, attribute)
+    return source.of(found[0].value) if found else None

@@ -16,7 +16,7 @@ from gradcheck_tool.remedy.patch.classes import classes_of
 from gradcheck_tool.remedy.patch.names import free
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Scene, Spot, Wanted
-from gradcheck_tool.remedy.patch.source import Source, Splice
+from gradcheck_tool.remedy.patch.source import Source, Splice, every, gives
 from gradcheck_tool.remedy.patch.writing import scope
 
 
@@ -56,26 +56,18 @@ def _site_by_name(scene: Scene, group: Sequence[Wanted]) -> Site:
     """The place that calls a layer whose own forward calls a function with its weight: the point in the source that is
     known is in there, so the call of the layer is looked for by its name."""
     first = group[0]
-    finder = _Calls(first.attribute)
     found = []
     for source, definition in classes_of(scene, first.holder):
-        finder.found.clear()
-        definition.visit(finder)
-        found += [(source, call) for call in finder.found]
+        calls = every(definition, cst.Call)
+        found += [(source, call) for call in calls if _is_named(call.func, first.attribute)]
     if len(found) != 1:
         raise Refused(f"there is not one place that calls {first.layer}, but {len(found)}")
     source, call = found[0]
     return Site(source, call, call.func, call, tuple(group))
 
 
-class _Calls(cst.CSTVisitor):
-    def __init__(self, attribute: str) -> None:
-        self.attribute = attribute
-        self.found: list[cst.Call] = []
-
-    def visit_Call(self, node: cst.Call) -> None:
-        if isinstance(node.func, cst.Attribute) and node.func.attr.value == self.attribute:
-            self.found.append(node)
+def _is_named(func: cst.BaseExpression, attribute: str) -> bool:
+    return isinstance(func, cst.Attribute) and func.attr.value == attribute
 
 
 def _site(scene: Scene, group: list[Wanted]) -> Site:
@@ -122,20 +114,16 @@ def _resolved(source: Source, func: cst.BaseExpression) -> cst.BaseExpression:
     inside = scope(source, func)
     if inside is None:
         return func
-    finder = _Assignments(func.value)
-    inside.visit(finder)
-    before = [node for node in finder.found if source.span(node)[0] < source.span(func)[0]]
+    given = [assign for assign in every(inside, cst.Assign) if gives(assign, func.value)]
+    before = [assign for assign in given if source.span(assign)[0] < source.span(func)[0]]
     return before[-1].value if before else func
 
 
 def loop_around(source: Source, node: cst.CSTNode, name: str) -> cst.For | None:
     """The loop around a node that binds `name`."""
     for around in source.parents(node):
-        if isinstance(around, cst.For):
-            names = Names()
-            around.target.visit(names)
-            if name in names.found:
-                return around
+        if isinstance(around, cst.For) and name in names_in(around.target):
+            return around
         if isinstance(around, (cst.FunctionDef, cst.Lambda)):
             return None
     return None
@@ -143,31 +131,11 @@ def loop_around(source: Source, node: cst.CSTNode, name: str) -> cst.For | None:
 
 def free_variable(source: Source, node: cst.CSTNode, layer: str) -> str:
     """`norm`, or `layer_norm` where the function has that already."""
-    names = Names()
     inside = scope(source, node)
-    if inside is not None:
-        inside.visit(names)
-    return free(
-        next((one for one in ("norm", f"{layer}_norm") if one not in names.found), "norm"), names.found.__contains__
-    )
+    taken = names_in(inside) if inside is not None else set()
+    return free("norm" if "norm" not in taken else f"{layer}_norm", taken.__contains__)
 
 
-class Names(cst.CSTVisitor):
-    """Collects the names that are read or bound."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def visit_Name(self, node: cst.Name) -> None:
-        self.found.append(node.value)
-
-
-class _Assignments(cst.CSTVisitor):
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.found: list[cst.Assign] = []
-
-    def visit_Assign(self, node: cst.Assign) -> None:
-        for target in node.targets:
-            if isinstance(target.target, cst.Name) and target.target.value == self.name:
-                self.found.append(node)
+def names_in(node: cst.CSTNode) -> set[str]:
+    """The names that are read or bound in `node`."""
+    return {name.value for name in every(node, cst.Name)}

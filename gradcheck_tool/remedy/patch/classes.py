@@ -9,7 +9,7 @@ import libcst as cst
 from torch import nn
 
 from gradcheck_tool.remedy.patch.scene import Scene
-from gradcheck_tool.remedy.patch.source import Source, last_name
+from gradcheck_tool.remedy.patch.source import Source, every, last_name, nodes_in
 from gradcheck_tool.sources import rank
 
 _NAMING_CALLS = ("setattr", "add_module", "register_module", "register_parameter")
@@ -32,36 +32,13 @@ def classes_of(scene: Scene, module: nn.Module) -> Iterator[tuple[Source, cst.Cl
 
 
 def _definition(source: Source, name: str) -> cst.ClassDef | None:
-    finder = _Classes(name)
-    source.module.visit(finder)
-    return finder.found[-1] if finder.found else None
-
-
-class _Classes(cst.CSTVisitor):
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.found: list[cst.ClassDef] = []
-
-    def visit_ClassDef(self, node: cst.ClassDef) -> None:
-        if node.name.value == self.name:
-            self.found.append(node)
-
-
-class _Statements(cst.CSTVisitor):
-    def __init__(self) -> None:
-        self.found: list[cst.BaseSmallStatement] = []
-
-    def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, cst.BaseSmallStatement):
-            self.found.append(node)
-        return not isinstance(node, cst.BaseExpression)
+    found = [definition for definition in every(source.module, cst.ClassDef) if definition.name.value == name]
+    return found[-1] if found else None
 
 
 def statements_in(node: cst.CSTNode) -> list[cst.BaseSmallStatement]:
     """The small statements in a definition, in their order."""
-    finder = _Statements()
-    node.visit(finder)
-    return finder.found
+    return [found for found in nodes_in(node) if isinstance(found, cst.BaseSmallStatement)]
 
 
 def bound(statement: cst.BaseSmallStatement, attribute: str) -> tuple[cst.Attribute | cst.Call, bool] | None:

@@ -15,7 +15,7 @@ from gradcheck_tool.remedy.patch.names import attribute_names, named_after
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Made, Scene, Spot, Wanted
 from gradcheck_tool.remedy.patch.sequences import in_sequence
-from gradcheck_tool.remedy.patch.source import Source, Splice, last_name
+from gradcheck_tool.remedy.patch.source import Source, Splice, last_name, nodes_in
 from gradcheck_tool.remedy.patch.spelling import moved, size_attribute
 from gradcheck_tool.remedy.patch.writing import constructor, norm_text, scope
 from gradcheck_tool.sources import Stack
@@ -237,25 +237,12 @@ def _uses(source: Source, assign: cst.CSTNode, names: Sequence[str]) -> Iterator
     if inside is None:
         return
     behind = source.span(assign)[1]
-    finder = _Finder()
-    inside.visit(finder)
-    for node in finder.found:
-        start, _ = source.span(node)
-        if start >= behind and source.of(node) in names:
+    for node in nodes_in(inside):
+        named = isinstance(node, (cst.Name, cst.Attribute))
+        if named and source.span(node)[0] >= behind and source.of(node) in names:
             around = source.parent(node)
             if isinstance(around, (cst.Arg, cst.Element, cst.Return, cst.DictElement)):
                 yield node
-
-
-class _Finder(cst.CSTVisitor):
-    def __init__(self) -> None:
-        self.found: list[cst.CSTNode] = []
-
-    def visit_Name(self, node: cst.Name) -> None:
-        self.found.append(node)
-
-    def visit_Attribute(self, node: cst.Attribute) -> None:
-        self.found.append(node)
 
 
 # -- how it is written ------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import libcst as cst
 
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.sequences import in_sequence
-from gradcheck_tool.remedy.patch.source import Source, Splice, dotted
+from gradcheck_tool.remedy.patch.source import Source, Splice, dotted, every
 
 
 def module_name(source: Source) -> str | None:
@@ -16,21 +16,9 @@ def module_name(source: Source) -> str | None:
     return next(_aliases(source), None)
 
 
-class _Imports(cst.CSTVisitor):
-    def __init__(self) -> None:
-        self.found: list[cst.Import | cst.ImportFrom] = []
-
-    def visit_Import(self, node: cst.Import) -> None:
-        self.found.append(node)
-
-    def visit_ImportFrom(self, node: cst.ImportFrom) -> None:
-        self.found.append(node)
-
-
 def _imports(source: Source) -> list[cst.Import | cst.ImportFrom]:
-    finder = _Imports()
-    source.module.visit(finder)
-    return finder.found
+    found = [*every(source.module, cst.Import), *every(source.module, cst.ImportFrom)]
+    return sorted(found, key=lambda one: source.span(one)[0])
 
 
 def _aliases(source: Source) -> Iterator[str]:

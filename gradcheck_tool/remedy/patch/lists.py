@@ -13,7 +13,7 @@ from gradcheck_tool.remedy.patch.calls import sites_of
 from gradcheck_tool.remedy.patch.classes import binding, bound, classes_of, statements_in
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Made, Scene, Wanted
-from gradcheck_tool.remedy.patch.source import Attributes, Source, Splice, last_name
+from gradcheck_tool.remedy.patch.source import Source, Splice, attributes, last_name
 from gradcheck_tool.remedy.patch.spelling import is_constructor, size_attribute
 from gradcheck_tool.remedy.patch.walks import walk
 from gradcheck_tool.remedy.patch.writing import class_name, constructor, norm_text
@@ -227,9 +227,7 @@ def _added(
     """The statement `line`, which adds a layer, for its norm."""
     start, end = source.span(line)
     first, last = source.outer_span(element)
-    holder = Attributes(attribute)
-    line.visit(holder)
-    at, to = source.span(holder.found[0].attr)
+    at, to = source.span(attributes(line, attribute)[0].attr)
     if to <= first:
         return source.text[start:at] + name + source.text[to:first] + norm + source.text[last:end]
     raise Refused(f"the way in which {attribute} is filled cannot be followed")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, ParentNodeProvider, PositionProvider
@@ -18,6 +19,7 @@ from libcst.metadata import CodeRange, MetadataWrapper, ParentNodeProvider, Posi
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.results import Location
 
+Node = TypeVar("Node", bound=cst.CSTNode)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -197,10 +199,8 @@ class Source:
 
     def without_comments(self, node: cst.CSTNode) -> list[Splice]:
         """What takes the comments out of the text of a node, and the lines that hold nothing else."""
-        finder = _Comments()
-        node.visit(finder)
         splices = []
-        for comment in finder.found:
+        for comment in every(node, cst.Comment):
             start, end = self.span(comment)
             first = self.line_start(start)
             if not self.text[first:start].strip():
@@ -211,24 +211,26 @@ class Source:
         return splices
 
 
-class Attributes(cst.CSTVisitor):
-    """Collects the attributes of one name: `self.body` and `other.body` for `body`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.found: list[cst.Attribute] = []
-
-    def visit_Attribute(self, node: cst.Attribute) -> None:
-        if node.attr.value == self.name:
-            self.found.append(node)
+def nodes_in(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """All nodes in `node`, itself included, in the order of the source."""
+    yield node
+    for child in node.children:
+        yield from nodes_in(child)
 
 
-class _Comments(cst.CSTVisitor):
-    def __init__(self) -> None:
-        self.found: list[cst.Comment] = []
+def every(node: cst.CSTNode, kind: type[Node]) -> Iterator[Node]:
+    """The nodes of one kind in `node`, itself included, in the order of the source."""
+    return (found for found in nodes_in(node) if isinstance(found, kind))
 
-    def visit_Comment(self, node: cst.Comment) -> None:
-        self.found.append(node)
+
+def attributes(node: cst.CSTNode, name: str) -> list[cst.Attribute]:
+    """The attributes of one name in `node`: `self.body` and `other.body` for `body`."""
+    return [found for found in every(node, cst.Attribute) if found.attr.value == name]
+
+
+def gives(assign: cst.Assign, name: str) -> bool:
+    """Whether an assignment gives a value to the variable `name`."""
+    return any(isinstance(one.target, cst.Name) and one.target.value == name for one in assign.targets)
 
 
 def _is_future(node: cst.CSTNode) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import libcst as cst
 from torch import nn
 
-from gradcheck_tool.remedy.patch.source import Source, last_name
+from gradcheck_tool.remedy.patch.source import Source, every, gives, last_name
 
 _SIZE_AT: tuple[tuple[type[nn.Module], int, str], ...] = (
     (nn.LazyLinear, 0, "out_features"),
@@ -136,11 +136,10 @@ def moved(source: Source, node: cst.BaseExpression) -> cst.BaseExpression:
 
 def is_alias(source: Source, func: cst.BaseExpression) -> bool:
     """Whether a name that is called stands for a layer's class, as after `fc = partial(nn.Linear, bias=False)`."""
-    finder = _Given(func.value) if isinstance(func, cst.Name) else None
-    if finder is None:
+    if not isinstance(func, cst.Name):
         return False
-    source.module.visit(finder)
-    return bool(finder.values) and all(_stands_for_layer(value) for value in finder.values)
+    values = [assign.value for assign in every(source.module, cst.Assign) if gives(assign, func.value)]
+    return bool(values) and all(map(_stands_for_layer, values))
 
 
 def _stands_for_layer(value: cst.BaseExpression) -> bool:
@@ -150,24 +149,12 @@ def _stands_for_layer(value: cst.BaseExpression) -> bool:
     return last_name(value) in _LAYERS
 
 
-class _Given(cst.CSTVisitor):
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.values: list[cst.BaseExpression] = []
-
-    def visit_Assign(self, node: cst.Assign) -> None:
-        for target in node.targets:
-            if isinstance(target.target, cst.Name) and target.target.value == self.name:
-                self.values.append(node.value)
-
-
 def tensor_size(source: Source, node: cst.CSTNode, dim: int) -> str | None:
     """The expression of a size of the tensor that is made in a statement, as in `nn.Parameter(torch.randn(n, m))`."""
-    finder = _Factories()
-    node.visit(finder)
-    if not finder.found:
+    factory = next((call for call in every(node, cst.Call) if last_name(call.func) in _FACTORIES), None)
+    if factory is None:
         return None
-    sizes = [argument.value for argument in finder.found[0].args if argument.keyword is None]
+    sizes = [argument.value for argument in factory.args if argument.keyword is None]
     if len(sizes) == 1 and isinstance(sizes[0], (cst.Tuple, cst.List)):
         sizes = [element.value for element in sizes[0].elements]
     if len(sizes) < 2 or not _can_be_copied(sizes[dim]):
@@ -176,12 +163,3 @@ def tensor_size(source: Source, node: cst.CSTNode, dim: int) -> str | None:
 
 
 _FACTORIES = frozenset({"empty", "zeros", "ones", "rand", "randn", "Tensor", "FloatTensor"})
-
-
-class _Factories(cst.CSTVisitor):
-    def __init__(self) -> None:
-        self.found: list[cst.Call] = []
-
-    def visit_Call(self, node: cst.Call) -> None:
-        if last_name(node.func) in _FACTORIES:
-            self.found.append(node)

@@ -7,7 +7,7 @@ import libcst as cst
 from gradcheck_tool.remedy.patch.calls import Site, free_variable, loop_around, sites_of
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Scene, Wanted
-from gradcheck_tool.remedy.patch.source import Attributes, Source, Splice, last_name
+from gradcheck_tool.remedy.patch.source import Source, Splice, attributes, last_name
 
 _UNKNOWN_WALK = "forward goes through {} in a way that gradtool cannot follow"
 
@@ -24,9 +24,7 @@ def is_walked(scene: Scene, wanted: Wanted) -> bool:
     loop = loop_around(site.source, site.call, site.func.value) if isinstance(site.func, cst.Name) else None
     if loop is None:
         return False
-    named = Attributes(attribute)
-    loop.iter.visit(named)
-    return bool(named.found)
+    return bool(attributes(loop.iter, attribute))
 
 
 def walk(scene: Scene, site: Site, attribute: str, name: str) -> None:
@@ -52,12 +50,11 @@ def walk(scene: Scene, site: Site, attribute: str, name: str) -> None:
 
 def _beside(source: Source, node: cst.BaseExpression, attribute: str, name: str) -> str:
     """The text of an expression with the list of norms in the place of the list of layers."""
-    finder = Attributes(attribute)
-    node.visit(finder)
+    found = attributes(node, attribute)
     start, end = source.span(node)
-    if not finder.found:
+    if not found:
         raise Refused(_UNKNOWN_WALK.format(attribute))
-    at, to = source.span(finder.found[0].attr)
+    at, to = source.span(found[0].attr)
     return source.text[start:at] + name + source.text[to:end]
 
 
