@@ -17,7 +17,8 @@ def module_name(source: Source) -> str | None:
 
 
 def _imports(source: Source) -> list[cst.Import | cst.ImportFrom]:
-    found = [*every(source.module, cst.Import), *every(source.module, cst.ImportFrom)]
+    found: list[cst.Import | cst.ImportFrom] = [*every(source.module, cst.Import)]
+    found += every(source.module, cst.ImportFrom)
     return sorted(found, key=lambda one: source.span(one)[0])
 
 
