@@ -12,7 +12,7 @@ import sys
 import torch
 from torch import nn
 import gradcheck_tool as gct
-from gradcheck_tool.capturing.compiler import uncompiled
+from gradcheck_tool.compiler import uncompiled
 model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.Linear(16, 8), nn.LayerNorm(8))
 x = torch.randn(2, 3, 4, 4)
 finders = list(sys.meta_path)
@@ -33,6 +33,11 @@ def run(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", PREAMBLE + code + WHOLE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_finding_the_inputs_loads_neither_compiler_nor_sympy() -> None:
+    loaded = run("gct.audit(model)\nprint([name for name in ('torch._dynamo', 'sympy') if name in sys.modules])")
+    assert loaded.strip() == "[]"
 
 
 def test_an_audit_loads_neither_compiler_nor_sympy() -> None:

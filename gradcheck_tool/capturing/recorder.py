@@ -21,11 +21,11 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_
 from torch.utils.checkpoint import CheckpointFunction
 from torch.utils.hooks import BackwardHook
 
-from gradcheck_tool.capturing.compiler import uncompiled
 from gradcheck_tool.capturing.interception import intercepted
 from gradcheck_tool.capturing.ledger import META, Ledger, Observer, Steering
 from gradcheck_tool.capturing.operations import HOOKS, VALUE_READS, Operation, constructors, operation
 from gradcheck_tool.capturing.shapes import of_function, of_layer
+from gradcheck_tool.compiler import uncompiled
 from gradcheck_tool.sources import Boundary, Where, caller
 from gradcheck_tool.state import generators_of, states_of
 from gradcheck_tool.structures import holds_tensor

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradcheck_tool.compiler import uncompiled
 from gradcheck_tool.inputs import Inputs, moved, resized
 from gradcheck_tool.lazy import copied, is_unfinished
 from gradcheck_tool.state import on_meta, preserved, random_states, training_mode
@@ -58,7 +59,7 @@ def attempt(model: nn.Module, inputs: Inputs, for_real: bool = False) -> Trial:
 
 
 def _on_meta(model: nn.Module, inputs: Inputs, defaults: AbstractContextManager[Any]) -> Trial:
-    with preserved(model), training_mode(model), on_meta(model), defaults:
+    with uncompiled(), preserved(model), training_mode(model), on_meta(model), defaults:
         return _run(model, moved(inputs, torch.device("meta")))
 
 
