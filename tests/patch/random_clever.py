@@ -105,7 +105,7 @@ def switched(a: Author, rank: int, widths: list[Width], head: bool) -> Part:
         lines = klass(a, block, init, acts, params=("n_in", "n_out"))
     a.page.blocks.append(lines)
     made_blocks = [f"{block}({one.text}, {two.text}" for one, two in pairwise(widths)]
-    ends = [")"] * (len(made_blocks) - head) + [a.pick(", active=False)", ", False)")] * head
+    ends = [")"] * (len(made_blocks) - head) + [", active=False)"] * head
     holder = a.name("layers", "blocks", "stack")
     elements = [[text + end] for text, end in zip(made_blocks, ends, strict=True)]
     init = a.group(f"self.{holder} = {a.nn('Sequential')}(", elements, ")")
