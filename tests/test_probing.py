@@ -509,3 +509,12 @@ def test_fused_recurrent_layers_are_named_as_not_measured() -> None:
             return self.out(self.lstm(x)[0])
 
     assert "not measured: lstm, whose steps run fused" in gct.probe(Tagger(), torch.randn(4, 5, 8)).reasons
+
+
+def test_the_norm_of_a_large_tensor_is_taken_in_parts() -> None:
+    large = torch.full((5000, 4000), 1e-30)
+    assert norm(large) == pytest.approx(1e-30 * math.sqrt(2e7), rel=1e-6)
+    large[3, 3] = math.nan
+    assert math.isnan(norm(large))
+    large[4000, 0] = math.inf
+    assert math.isnan(norm(large))

@@ -8,11 +8,18 @@ import torch
 from torch import Tensor
 
 
+_AT_ONCE = 2**24
+"""Values of which a copy in float64 is made at a time: 128 MiB."""
+
+
 def norm(tensor: Tensor) -> float:
     """The L2 norm of `tensor`, accumulated in float64: no square underflows or overflows."""
     if tensor.numel() == 0:
         return 0.0
     dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
+    if dense.numel() > _AT_ONCE and len(dense) > 1:
+        norms = [norm(part) for part in dense.split(max(1, _AT_ONCE * len(dense) // dense.numel()))]
+        return math.nan if any(map(math.isnan, norms)) else math.hypot(*norms)
     dtype = torch.complex128 if dense.is_complex() else torch.float64
     total = float(torch.linalg.vector_norm(dense, dtype=dtype))
     largest = float(dense.abs().max()) if total == 0.0 or math.isinf(total) else 0.0
