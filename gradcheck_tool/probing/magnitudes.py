@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-
 _AT_ONCE = 2**24
 """Values of which a copy in float64 is made at a time: 128 MiB."""
 
