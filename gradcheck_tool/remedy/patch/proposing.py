@@ -54,8 +54,9 @@ def propose(
     for only_wrap in (False, True):
         scene = Scene(model, structure, plan, origins)
         try:
-            for home, group in _homes(scene):
-                _insert(scene, home, group, only_wrap)
+            homes = _homes(scene)
+            for home in homes:
+                _insert(scene, homes, home, only_wrap)
             turn_off(scene, drop_bias)
             proposal = scene.proposal()
         except Refused as error:
@@ -86,12 +87,12 @@ Home = tuple[str, ...]
 """What kind of home a layer has, and which: layers of one home are inserted together."""
 
 
-def _homes(scene: Scene) -> Iterator[tuple[Home, list[Wanted]]]:
+def _homes(scene: Scene) -> Mapping[Home, list[Wanted]]:
     """The norms, by the homes of their layers, in the order of the plan."""
     homes: dict[Home, list[Wanted]] = defaultdict(list)
     for wanted in scene.wanted:
         homes[_home(scene, wanted)].append(wanted)
-    yield from homes.items()
+    return homes
 
 
 def _home(scene: Scene, wanted: Wanted) -> Home:
@@ -113,12 +114,13 @@ def _runs_through(scene: Scene, wanted: Wanted) -> bool:
     return isinstance(holder, nn.ModuleList) and beside
 
 
-def _insert(scene: Scene, home: Home, group: list[Wanted], only_wrap: bool) -> None:
+def _insert(scene: Scene, homes: Mapping[Home, list[Wanted]], home: Home, only_wrap: bool) -> None:
     """Inserts the norms of one home, in its own way; where that does not go, wrapped with their layers.
 
     Raises:
         Refused: with the reason of the home's own way.
     """
+    group = homes[home]
     if home[0] == "elements":
         insert_elements(scene, group)
         return
@@ -129,7 +131,7 @@ def _insert(scene: Scene, home: Home, group: list[Wanted], only_wrap: bool) -> N
         if home[0] == "list":
             insert_list(scene, group, _list_name(scene, group))
         else:
-            insert_attribute(scene, group, _attribute_names(scene, home, group))
+            insert_attribute(scene, group, _attribute_names(scene, homes, home))
     except Refused as refusal:
         scene.forget(noted)
         try:
@@ -146,11 +148,10 @@ def _by_place(scene: Scene, group: Sequence[Wanted]) -> list[list[Wanted]]:
     return list(places.values())
 
 
-def _attribute_names(scene: Scene, home: Home, group: Sequence[Wanted]) -> Mapping[str, str]:
+def _attribute_names(scene: Scene, homes: Mapping[Home, list[Wanted]], home: Home) -> Mapping[str, str]:
     """The names of the norms that the class of a home gets, by the attribute of the layer."""
-    mine = [wanted for name, wanteds in _homes(scene) if name[:2] == home[:2] for wanted in wanteds]
-    attributes = list(dict.fromkeys(wanted.attribute for wanted in mine))
-    instances = [module for module in scene.modules.values() if type(module) is type(group[0].holder)]
+    attributes = [other[2] for other in homes if other[:2] == home[:2]]
+    instances = [module for module in scene.modules.values() if type(module) is type(homes[home][0].holder)]
     return attribute_names(attributes, lambda name: any(hasattr(module, name) for module in instances))
 
 
