@@ -24,7 +24,7 @@ from gradcheck_tool.chains import Call, Structure, analyze
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs, batch_size
 from gradcheck_tool.ops import Kind
-from gradcheck_tool.probing.backward import Loss, floating_in, kind_of, roots_of
+from gradcheck_tool.probing.backward import Loss, floating_in, grad_norms, kind_of, roots_of
 from gradcheck_tool.probing.changes import decades_between, growth, largest_change, shrinkage
 from gradcheck_tool.probing.magnitudes import floor, norm
 from gradcheck_tool.probing.saturation import ActivationFigures, active, bounds, channel_dim, figures
@@ -239,9 +239,9 @@ class _Pass:
         module = self.model.get_submodule(call.module)
         return [p for name, p in module.named_parameters() if not name.endswith("bias") and ".bias." not in f".{name}"]
 
-    def backward(self, output: Any, parameters: list[nn.Parameter]) -> tuple[bool, dict[int, Tensor]]:
-        """Whether the outputs (and the loss) are finite, and the gradients by id: those of `parameters`, and with the
-        user's loss those of the tensors that the model returned."""
+    def backward(self, output: Any, parameters: list[nn.Parameter]) -> tuple[bool, dict[int, float]]:
+        """Whether the outputs (and the loss) are finite, and the norms of the gradients by id: those of `parameters`,
+        and with the user's loss those of the tensors that the model returned."""
         with torch.enable_grad():
             roots, cotangents = roots_of(output, self.loss_fn, self.targets, self.seed)
         finite = all(bool(torch.isfinite(tensor.detach()).all()) for tensor in (*floating_in(output), *roots))
@@ -253,10 +253,9 @@ class _Pass:
         if self.loss_fn is not None:
             leaves += [tensor for tensor in self.seen.returned.values() if tensor.requires_grad]
         try:
-            grads = torch.autograd.grad(roots, leaves, cotangents, allow_unused=True)
+            return finite, grad_norms(roots, leaves, cotangents)
         except RuntimeError as error:
             raise blamed(error, f"backward of {type(self.model).__name__}") from error
-        return finite, {id(p): grad for p, grad in zip(leaves, grads, strict=True) if grad is not None}
 
     def passes_frozen_layers(self) -> bool:
         """Whether a gradient goes through a layer whose weight is frozen, to biases or norms beneath. autograd computes
@@ -268,8 +267,8 @@ class _Pass:
 
     # -- what came of it ----------------------------------------------------------------------------------------------
 
-    def layer(self, call: Call, weights: list[nn.Parameter], grads: Mapping[int, Tensor]) -> LayerGradient:
-        found = [norm(grads[id(weight)]) for weight in weights if id(weight) in grads]
+    def layer(self, call: Call, weights: list[nn.Parameter], grads: Mapping[int, float]) -> LayerGradient:
+        found = [grads[id(weight)] for weight in weights if id(weight) in grads]
         seen = self.seen.activations.get(call.name)
         return LayerGradient(
             name=call.name,
@@ -299,7 +298,7 @@ class _Pass:
                     return f"the gradient of the {what} of {layer.name}"
         return None
 
-    def without_gradient(self, weights: Mapping[str, list[nn.Parameter]], grads: Mapping[int, Tensor]) -> list[str]:
+    def without_gradient(self, weights: Mapping[str, list[nn.Parameter]], grads: Mapping[int, float]) -> list[str]:
         """Trainable weight layers that autograd gave nothing, though they are on a path to an output that counts."""
         used = {name for name, tensor in self.seen.returned.items() if id(tensor) in grads}
         reaching = _reaching(self.structure.graph, used) if used else self.structure.reaches_output

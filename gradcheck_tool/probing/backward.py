@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from gradcheck_tool.border.blame import blamed
 from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.probing.magnitudes import norm
 from gradcheck_tool.structures import tensors_in
 
 Loss = Callable[[Any, Any], Any]
@@ -48,6 +50,31 @@ def roots_of(output: Any, loss_fn: Loss | None, targets: Any, seed: int) -> tupl
         return roots, None
     generator = torch.Generator().manual_seed(seed)
     return roots, [_cotangent(root, generator) for root in roots]
+
+
+def grad_norms(roots: list[Tensor], by: list[Tensor], cotangents: list[Tensor] | None) -> dict[int, float]:
+    """The norms of the gradients of `roots` by the tensors `by`, by their id; one that gets no gradient is left out.
+
+    The gradient of a parameter is measured as it comes and put away, so that only one lies in memory at a time.
+
+    Raises:
+        RuntimeError: autograd's own.
+    """
+    norms: dict[int, float] = {}
+    handles = [leaf.register_hook(partial(_measure, norms, id(leaf))) for leaf in by if leaf.is_leaf]
+    try:
+        grads = torch.autograd.grad(roots, by, cotangents, allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    pairs = zip(by, grads, strict=True)
+    return {id(one): norms[id(one)] if one.is_leaf else norm(grad) for one, grad in pairs if grad is not None}
+
+
+def _measure(norms: dict[int, float], key: int, grad: Tensor) -> Tensor:
+    """A leaf's hook (elsewhere the gradient goes on) that leaves, in place of its gradient, one zero seen everywhere."""
+    norms[key] = norm(grad)
+    return grad.new_zeros(()).expand(grad.shape) if grad.layout == torch.strided else grad
 
 
 def _cotangent(root: Tensor, generator: torch.Generator) -> Tensor:
