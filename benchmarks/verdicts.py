@@ -68,7 +68,7 @@ def rows() -> Iterator[Case]:
         )
     for depth in (10, 40):
         yield Case(f"{depth} × Linear, LN, ReLU", lambda d=depth: plain(d, nn.LayerNorm, nn.ReLU), vectors())
-    for depth, expected in ((5, TRAINS), (20, VANISHES), (40, VANISHES)):
+    for depth, expected in ((5, TRAINS), (20, None), (40, VANISHES)):
         yield Case(f"{depth} × Linear", lambda d=depth: plain(d, None, None), vectors(), expected)
     yield Case("5 × Linear, ReLU", lambda: plain(5, None, nn.ReLU), vectors())
     yield Case("20 × Linear, ReLU", lambda: plain(20, None, nn.ReLU), vectors(), VANISHES)

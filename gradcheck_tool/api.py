@@ -18,6 +18,7 @@ from gradcheck_tool.errors import GradientHealthError
 from gradcheck_tool.inputs import Inputs, describe, for_model
 from gradcheck_tool.lazy import copied, is_unfinished
 from gradcheck_tool.measuring import measurable, measure
+from gradcheck_tool.remedy.insert_norm import InsertNorm, NormKind
 from gradcheck_tool.results import AuditReport, FixResult, GradientProfile, ProbeReport, Target
 from gradcheck_tool.rules import parse_codes
 from gradcheck_tool.target import Subject, materialize, unwrapped
@@ -83,7 +84,7 @@ def probe(
 def fix(
     model: nn.Module,
     example_inputs: Any = None,
-    norm: str = "batch",
+    norm: NormKind = "batch",
     *,
     input_size: Sequence[int] | Sequence[Sequence[int]] | None = None,
     min_depth: int = 4,
@@ -91,6 +92,7 @@ def fix(
     targets: Any = None,
     seed: int = 0,
     drop_bias: bool = False,
+    keep_function: bool = False,
 ) -> FixResult:
     """Inserts a norm behind every block of every chain that `audit` would find, and probes before and after.
 
@@ -98,16 +100,21 @@ def fix(
     optimizer from the fixed model's parameters.
 
     Args:
-        norm: "batch" is the only one so far.
+        norm: "batch", "layer", "group", "instance" or "rms"; or "auto", for each layer the one of batch, layer and
+            group norm that fits it. Layers that the norm does not fit are under `skipped`, with the reason.
         drop_bias: also take the biases away that the norms behind them make void. Old checkpoints have them still.
+        keep_function: let the norms start as the identity in evaluation mode, with the statistics of the inputs, for
+            weights that are trained already. Only batch norm can.
 
     Raises:
-        GradtoolError: the model does not run on these inputs.
+        GradtoolError: the model does not run on these inputs, or the norm cannot keep the function.
         ValueError: `norm` is not known.
     """
-    _require_known(norm)
+    remedy = InsertNorm(norm)
     subject = _subject(model, example_inputs, input_size, loss_fn, targets, seed)
-    return fix_subject(subject, norm=norm, min_depth=min_depth, seed=seed, drop_bias=drop_bias)
+    return fix_subject(
+        subject, norm=remedy.kind, min_depth=min_depth, seed=seed, drop_bias=drop_bias, keep_function=keep_function
+    )
 
 
 def check(
@@ -189,40 +196,40 @@ def probe_subject(subject: Subject, *, seed: int = 0, progress: Progress | None 
 def fix_subject(
     subject: Subject,
     *,
-    norm: str = "batch",
+    norm: NormKind = "batch",
     min_depth: int = 4,
     seed: int = 0,
     drop_bias: bool = False,
+    keep_function: bool = False,
     output: Path | None = None,
     in_place: bool = False,
+    save_weights: Path | None = None,
     request: LoadRequest | None = None,
     progress: Progress | None = None,
 ) -> FixResult:
-    """`fix` of a loaded target; writes the change to the file or folder `output`, or over the user's own files.
+    """`fix` of a loaded target; writes the change to the file or folder `output`, or over the user's own files, and the
+    fixed model's weights to the file `save_weights`.
 
     Args:
         request: how the target was loaded; what its spec alone says by default.
     """
     from gradcheck_tool import fixing  # which imports LibCST
 
-    _require_known(norm)
     if request is None and (subject.target.file is not None or ":" in subject.target.spec):
         request = LoadRequest(subject.target.spec)
     return fixing.fix(
         subject,
         request,
+        remedy=InsertNorm(norm),
         min_depth=min_depth,
         seed=seed,
         drop_bias=drop_bias,
+        keep_function=keep_function,
         output=output,
         in_place=in_place,
+        save_weights=save_weights,
         tell=progress or _silent,
     )
-
-
-def _require_known(norm: str) -> None:
-    if norm != "batch":
-        raise ValueError(f'norm is {norm!r}; "batch" is the only one so far')
 
 
 def _subject(

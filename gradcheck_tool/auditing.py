@@ -68,7 +68,7 @@ def audit(
     """
     structure, recording = reading.structure, reading.recording
     forecaster = Forecaster(subject.model, structure)
-    chains = [(blocks, _chain(blocks, forecaster, profile)) for blocks in structure.chains]
+    chains = list(zip(structure.chains, _chains(structure, forecaster, min_depth, profile), strict=True))
     view = View(subject.model, recording, structure, chains, subject.births, min_depth)
     findings: list[Finding] = []
     for rule in all_rules():
@@ -87,10 +87,26 @@ def audit(
         findings=tuple(findings),
         not_analyzed=structure.not_analyzed,
         probe=profile,
+        forecast=forecaster.forecast(),
     )
 
 
-def _chain(blocks: Sequence[Block], forecaster: Forecaster, profile: GradientProfile | None) -> Chain:
+def _chains(
+    structure: Structure, forecaster: Forecaster, min_depth: int, profile: GradientProfile | None
+) -> list[Chain]:
+    """The chains, with what is predicted of them; with batch norm, of those that `fix` would treat."""
+    deep = [blocks for blocks in structure.chains if len(blocks) >= min_depth]  # deepest first: the first of all
+    fixed = [prediction.decades for prediction in forecaster.predict_fixed(deep)]
+    fixed += [None] * (len(structure.chains) - len(deep))
+    return [
+        _chain(blocks, forecaster, with_norms, profile)
+        for blocks, with_norms in zip(structure.chains, fixed, strict=True)
+    ]
+
+
+def _chain(
+    blocks: Sequence[Block], forecaster: Forecaster, with_norms: float | None, profile: GradientProfile | None
+) -> Chain:
     prediction = forecaster.predict(blocks)
     return Chain(
         layers=tuple(block.name for block in blocks),
@@ -99,6 +115,7 @@ def _chain(blocks: Sequence[Block], forecaster: Forecaster, profile: GradientPro
         predicted_decades=prediction.decades,
         measured_decades=_measured(blocks, profile),
         note=prediction.reason,
+        predicted_decades_with_bn=with_norms,
     )
 
 

@@ -134,6 +134,25 @@ class Chain:
     measured_decades: float | None
     note: str | None = None
     """Why there is no prediction, where there is none."""
+    predicted_decades_with_bn: float | None = None
+    """What it would be with batch norm behind every block, as `fix --insert-bn` puts it, for the batch size of the inputs;
+    None where it is not known, or the chain is one that fix leaves alone."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What theory says of the whole model, for inputs of unit second moment that are independent from sample to sample.
+
+    `decades`: log10 of the gradient norm at the output of the first weight layer over that at the last, `over` their
+    names. `spread_decades`: log10 of how far samples differ, relative to their size, in what the last of them reads over
+    what the first reads: −3 is a net whose output hardly depends on its input. None where the theory does not hold, and
+    `note` says why.
+    """
+
+    decades: float | None
+    over: tuple[str, str] | None
+    spread_decades: float | None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -170,8 +189,9 @@ class LayerGradient:
     """What the probe measured at one call of a weight layer.
 
     `grad_norm` is the L2 norm of the loss's gradient by the weight (the total over calls), `output_grad_norm` that by
-    the call's output over the whole batch, `weight_norm` the L2 norm of the weight. The last four are of the block's
-    activation output, None where the call is no block. All norms are accumulated in float64.
+    the call's output over the whole batch, `weight_norm` the L2 norm of the weight. `activation_*`, `dead_fraction` and
+    `saturated_fraction` are of the block's activation output, None where the call is no block. All norms are
+    accumulated in float64.
     """
 
     name: str
@@ -182,6 +202,22 @@ class LayerGradient:
     activation_std: float | None
     dead_fraction: float | None
     saturated_fraction: float | None
+    input_scale: float | None = None
+    """The root mean square of what goes into the layer."""
+    input_spread: float | None = None
+    """Of what goes into the layer, ‖h − mean over samples‖ / ‖h‖: 0 where all samples are alike to it."""
+
+
+@dataclass(frozen=True)
+class AfterSteps:
+    """The figures of a profile that its verdict looks at once more after a few steps. `last_spread` is the spread over
+    samples of what goes into the last weight layer, `loss` the user's."""
+
+    measured_decades: float | None
+    last_spread: float | None
+    rank: float | None
+    loss: float | None
+    finite: bool
 
 
 @dataclass(frozen=True)
@@ -217,6 +253,11 @@ class GradientProfile(_Printable):
     measured_over: tuple[str, str] | None
     """The first and the last layer between which `measured_decades` was measured."""
     output: ProbeOutput
+    rank: float | None = None
+    """Of what goes into the last weight layer, over the samples: the number of directions of like weight."""
+    steps: int = 0
+    """How many optimizer steps were taken before the second look."""
+    stepped: AfterSteps | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The object that stands under `probe`, `before` and `after` in the JSON."""
@@ -254,6 +295,7 @@ class AuditReport(_Printable):
     findings: tuple[Finding, ...]
     not_analyzed: tuple[Unanalyzed, ...]
     probe: GradientProfile | None = None
+    forecast: Forecast | None = None
 
     def fails(self, fail_on: str = "warning") -> bool:
         """Whether any finding is at or above the severity `fail_on` ("never": none is)."""
@@ -275,18 +317,35 @@ class AuditReport(_Printable):
             "chains": to_json(self.chains),
             "findings": to_json(self.findings),
             "not_analyzed": to_json(self.not_analyzed),
+            "forecast": to_json(self.forecast),
             "probe": None if self.probe is None else self.probe.to_dict(),
         }
 
 
 @dataclass(frozen=True)
 class Insertion:
-    """One norm of the plan: after the call `after`, a module of torch.nn class `norm` over `num_features` channels."""
+    """One norm of the plan: after the call `after`, a module of torch.nn class `norm` over `num_features` channels, in
+    that many `groups` if it is a GroupNorm. `note` says why it is this norm, where that is not what was asked for."""
 
     after: str
     norm: str
     num_features: int
     location: Location | None
+    groups: int | None = None
+    note: str | None = None
+
+    def constructed(self, size: str | None = None, groups: str | None = None) -> str:
+        """The call of torch.nn that makes the norm: `BatchNorm1d(128)`, `GroupNorm(8, 128)`; with expressions for the
+        size and the number of groups, where these are given."""
+        arguments = [size or str(self.num_features)]
+        if self.groups is not None:
+            arguments.insert(0, groups or str(self.groups))
+        if self.norm.startswith("InstanceNorm"):
+            arguments.append("affine=True")
+        return f"{self.norm}({', '.join(arguments)})"
+
+    def __str__(self) -> str:
+        return f"{self.constructed()} after {self.after}"
 
 
 @dataclass(frozen=True)
@@ -320,6 +379,11 @@ class FixResult(_Printable):
     without_bias: tuple[str, ...] = ()
     """Layers that lost their bias, which the norm behind them makes void."""
     patch_refused: str | None = None
+    function_change: float | None = None
+    """By how much the outputs in evaluation mode differ from the old model's, relative to the largest; where the
+    function was to be kept."""
+    weights: str | None = None
+    """The file that the fixed model's weights were written to."""
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON of `fix`."""
@@ -334,6 +398,8 @@ class FixResult(_Printable):
             "written": self.written,
             "without_bias": to_json(self.without_bias),
             "patch_refused": self.patch_refused,
+            "function_change": to_json(self.function_change),
+            "weights": self.weights,
         }
 
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from gradcheck_tool.auditing import read
 from gradcheck_tool.capturing import CapturedModule, capture
 from gradcheck_tool.inputs import for_model
+from gradcheck_tool.remedy.base import Case
 from gradcheck_tool.remedy.bias import drop_biases, void_biases
-from gradcheck_tool.remedy.plan import plan_batch_norm
+from gradcheck_tool.remedy.insert_norm import InsertNorm, insertions_of
 from gradcheck_tool.remedy.rewrite import insert
 from gradcheck_tool.results import Insertion
 
@@ -28,7 +29,7 @@ def fixed_and_void(model: nn.Module, x: Tensor, min_depth: int = 1) -> tuple[Cap
     """`model` with a batch norm behind each block, and the layers whose bias they make void."""
     inputs = for_model(model, x, None, 0)
     structure = read(model, inputs).structure
-    plan, _ = plan_batch_norm(structure, model, min_depth, {})
+    plan = insertions_of(InsertNorm().plan(Case(model, inputs, structure, min_depth)))
     return insert(capture(model, inputs)[0], plan), void_biases(structure, model, plan)
 
 

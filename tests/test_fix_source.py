@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from gradcheck_tool import schemas
 from gradcheck_tool.cli import gradtool
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.fixing.writing import placed
+from gradcheck_tool.remedy.patch.expectation import Checked
 from gradcheck_tool.remedy.patch.proposal import Refused
 
 ONE = """\
@@ -114,7 +116,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the check in a fresh process, which has tests of its own and takes seconds."""
-    monkeypatch.setattr("gradcheck_tool.fixing.change.verify", lambda *_: {})
+    monkeypatch.setattr("gradcheck_tool.fixing.change.verify", lambda *_: Checked())
 
 
 @pytest.fixture
@@ -233,9 +235,9 @@ def test_several_files_are_changed_in_place(folder: Path) -> None:
 
 
 def test_a_file_that_is_edited_while_it_is_fixed_keeps_the_edit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def edit(*_: Any) -> Mapping[str, str]:
+    def edit(*_: Any) -> Checked:
         (folder / "model.py").write_text(ONE + "# edited\n")
-        return {}
+        return Checked()
 
     monkeypatch.setattr("gradcheck_tool.fixing.change.verify", edit)
     result = fix("-i", "model.py")
@@ -340,3 +342,62 @@ def test_a_file_that_is_there_is_no_folder_whatever_its_name(tmp_path: Path) -> 
     (tmp_path / "out").touch()
     with pytest.raises(GradtoolError, match="is one file"):
         placed([tmp_path / "a.py", tmp_path / "b.py"], tmp_path / "out")
+
+
+# other norms than batch norm
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "norm"),
+    [
+        ("batch", "bn", "BatchNorm1d(8)"),
+        ("layer", "ln", "LayerNorm(8)"),
+        ("group", "gn", "GroupNorm(1, 8)"),
+        ("rms", "norm", "RMSNorm(8)"),
+        ("auto", "bn", "BatchNorm1d(8)"),
+    ],
+)
+def test_each_norm_is_written_and_checked_and_a_second_run_finds_nothing_to_do(
+    kind: str, name: str, norm: str, folder: Path
+) -> None:
+    def run() -> Result:
+        return CliRunner().invoke(gradtool, ["fix", "--norm", kind, "-i", "--format", "json", "model.py"])
+
+    document = json.loads(run().stdout)
+    jsonschema.Draft202012Validator(schemas.load("fix")).validate(document)
+    assert (document["patch_refused"], document["written"]) == (None, "model.py")
+    fixed = (folder / "model.py").read_text()
+    assert fixed == re.sub(r"\bbn(\d)", rf"{name}\1", FIXED).replace("BatchNorm1d(8)", norm)
+    again = json.loads(run().stdout)
+    assert (again["plan"], again["skipped"], again["written"]) == ([], [], None)
+
+
+@pytest.mark.usefixtures("refusing")
+def test_the_module_that_is_written_instead_has_every_kind(folder: Path) -> None:
+    arguments = ["fix", "--norm", "group", "-o", "fixed.py", "model.py"]
+    assert CliRunner().invoke(gradtool, arguments).exit_code == 0
+    assert '    ("fc1", "GroupNorm", 8, 1),\n' in (folder / "fixed.py").read_text()
+    assert CliRunner().invoke(gradtool, ["audit", "--fail-on", "note", "--select", "GT001", "fixed.py"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), "fix needs to know the remedy; add --norm auto, or --insert-bn for batch norm"),
+        (("--insert-bn", "--norm", "layer"), "--insert-bn is --norm batch, and --norm layer is given too"),
+        (("--norm", "bach"), "Invalid value for '--norm': 'bach' is not one of 'auto', 'batch', 'layer'"),
+    ],
+)
+def test_the_remedy_has_to_be_one(arguments: tuple[str, ...], line: str) -> None:
+    result = CliRunner().invoke(gradtool, ["fix", *arguments, "model.py"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert line in result.stderr
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_insert_bn_and_norm_batch_are_the_same() -> None:
+    first, second = (
+        CliRunner().invoke(gradtool, ["fix", *given, "model.py"]) for given in (["--insert-bn"], ["--norm", "batch"])
+    )
+    both = CliRunner().invoke(gradtool, ["fix", "--insert-bn", "--norm", "batch", "model.py"])
+    assert first.stdout == second.stdout == both.stdout

@@ -120,12 +120,13 @@ def test_a_function_that_forward_spells_out_is_integrated_as_it_stands() -> None
 
 
 class TwiceTheSame(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, calls: int = 5, width: int = 32) -> None:
         super().__init__()
-        self.fc, self.head = nn.Linear(32, 32), nn.Linear(32, 2)
+        self.calls = calls
+        self.fc, self.head = nn.Linear(width, width), nn.Linear(width, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        for _ in range(5):
+        for _ in range(self.calls):
             x = torch.relu(self.fc(x))
         return self.head(x)
 
@@ -163,7 +164,7 @@ NOT_PREDICTED = {
     "one huge singular value": (lambda: with_weights(mlp(nn.Tanh), one_huge_singular_value), "singular value"),
     "weights that are all zero": (lambda: with_weights(mlp(nn.ReLU), lambda w: w.zero_()), "all zero"),
     "weights that are not finite": (lambda: with_weights(mlp(nn.ReLU), lambda w: w.fill_(math.nan)), "not finite"),
-    "one layer used again and again": (TwiceTheSame, "more than once"),
+    "one layer used again and again": (lambda: TwiceTheSame(calls=20), "used 20 times"),
     "a weight that forward computes": (ComputedWeight, "computed in forward"),
 }
 

@@ -85,10 +85,10 @@ SICK = [
         lambda: plain(12, nn.ReLU), "vanishing", "from 22 back to 0 the gradient norm shrinks", id="small weights"
     ),
     pytest.param(
-        lambda: plain(20, nn.Identity), "vanishing", "last quarter", id="twenty linear layers, which are no chain"
+        lambda: plain(40, nn.Identity), "vanishing", "last quarter", id="forty linear layers, which are no chain"
     ),
     pytest.param(
-        lambda: plain(10, nn.ReLU, gain=3.0),
+        lambda: plain(10, nn.ReLU, gain=4.0),
         "exploding",
         "from 18 back to 0 the gradient norm grows",
         id="large weights",
@@ -138,6 +138,7 @@ WELL = [
     pytest.param(lambda: plain(30, nn.ReLU, gain=2**0.5), id="a deep net with He's weights"),
     pytest.param(lambda: plain(15, nn.ReLU, nn.BatchNorm1d), id="fifteen blocks of batch norm"),
     pytest.param(lambda: plain(40, nn.ReLU, nn.LayerNorm), id="forty blocks of layer norm"),
+    pytest.param(lambda: changed(plain(4), 6, weight=0.0), id="a zero layer, which fills"),
     pytest.param(lambda: dead_share(0.65), id="fewer dead units than the threshold"),
     pytest.param(lambda: plain(2, nn.Tanh, gain=2.0), id="a few saturated units"),
     pytest.param(lambda: frozen(plain(3), 4), id="frozen layers"),

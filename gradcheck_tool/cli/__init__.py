@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -21,6 +21,9 @@ from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.files import require_writable
 from gradcheck_tool.report import QUIET, render
 from gradcheck_tool.results import Verdict
+
+if TYPE_CHECKING:
+    from gradcheck_tool.remedy.insert_norm import NormKind
 
 OK, FINDINGS, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
@@ -135,14 +138,21 @@ def probe(run: Run) -> int:
     epilog="""\b
 Examples:
   gradtool fix --insert-bn model.py                 show the effect and the diff, write nothing
+  gradtool fix --norm auto model.py                 the norm that fits each layer
   gradtool fix --insert-bn --diff model.py          the diff alone
   gradtool fix --insert-bn -i model.py              change model.py itself
   gradtool fix --insert-bn -o fixed.py model.py"""
 )
 @_verb
-@click.option("--insert-bn", is_flag=True, help="Insert batch norm between each layer of a chain and its activation.")
+@click.option(
+    "--norm",
+    type=click.Choice(("auto", "batch", "layer", "group", "instance", "rms")),
+    help="Insert this norm between each layer of a chain and its activation; auto: the one that fits the layer.",
+)
+@click.option("--insert-bn", is_flag=True, help="The same as --norm batch.")
 @click.option("--diff", "diff_only", is_flag=True, help="Show the diff alone; exits with 1 while it is not written.")
 @click.option("--drop-bias", is_flag=True, help="Also take away the biases that the new norms make void.")
+@click.option("--keep-function", is_flag=True, help="For trained weights: the norms start as the identity.")
 @click.option("-i", "--in-place", is_flag=True, help="Change your own files.")
 @click.option(
     "-o",
@@ -151,21 +161,41 @@ Examples:
     metavar="PATH",
     help="Write the changed file here; if several change, this is their folder.",
 )
-def fix(run: Run, insert_bn: bool, diff_only: bool, drop_bias: bool, in_place: bool, output: Path | None) -> int:
+@click.option(
+    "--save-weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the weights for the changed file here (.pt, .safetensors).",
+)
+def fix(
+    run: Run,
+    norm: NormKind | None,
+    insert_bn: bool,
+    diff_only: bool,
+    drop_bias: bool,
+    keep_function: bool,
+    in_place: bool,
+    output: Path | None,
+    save_weights: Path | None,
+) -> int:
     """Insert normalization into your own source and measure the effect.
 
     Probes TARGET before and after. Writes nothing without --in-place or --output. Exits with 1 if the fix does not
     improve.
     """
     asked = run.options
-    if not insert_bn:
-        raise GradtoolError("fix needs to know the remedy", hint="add --insert-bn to insert batch norm")
+    if norm is None and not insert_bn:
+        raise GradtoolError("fix needs to know the remedy", hint="add --norm auto, or --insert-bn for batch norm")
+    if insert_bn and norm not in (None, "batch"):
+        raise GradtoolError(f"--insert-bn is --norm batch, and --norm {norm} is given too", hint="give one of the two")
     if diff_only and asked.format != "text":
         raise GradtoolError(f"--diff is text, it cannot be combined with --format {asked.format}", hint="drop one")
     if in_place and output is not None:
         raise GradtoolError("both --in-place and --output are given", hint="give one of the two")
     if output is not None:
         require_writable(output / "any name" if output.is_dir() else output)
+    if save_weights is not None:
+        require_writable(save_weights)
     run.rule_codes()  # without effect here, but a misspelt one is never passed over
     subject = run.load()
     from gradcheck_tool import api
@@ -173,12 +203,14 @@ def fix(run: Run, insert_bn: bool, diff_only: bool, drop_bias: bool, in_place: b
     with Progress(not asked.quiet) as progress:
         result = api.fix_subject(
             subject,
-            norm="batch",
+            norm=norm or "batch",
             min_depth=asked.min_depth,
             seed=asked.seed,
             drop_bias=drop_bias,
+            keep_function=keep_function,
             output=output,
             in_place=in_place,
+            save_weights=save_weights,
             request=run.request,
             progress=progress,
         )

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
+from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.fixing import weights
 from gradcheck_tool.fixing.change import NO_CHANGE, change_source, is_own
 from gradcheck_tool.fixing.writing import write
 from gradcheck_tool.inputs import describe
 from gradcheck_tool.measuring import measurable, measure
+from gradcheck_tool.remedy.base import Case
 from gradcheck_tool.remedy.bias import drop_biases, void_biases
+from gradcheck_tool.remedy.insert_norm import InsertNorm, insertions_of
+from gradcheck_tool.remedy.keep_function import change_of_function, kept_function, require_identity
 from gradcheck_tool.remedy.outcome import improved, reached
 from gradcheck_tool.remedy.patch.proposal import diff
 from gradcheck_tool.remedy.patch.proposing import keeps_bias
-from gradcheck_tool.remedy.plan import covered, plan_batch_norm
-from gradcheck_tool.remedy.rewrite import insert
-from gradcheck_tool.results import FixResult, Skip
+from gradcheck_tool.remedy.plan import covered
+from gradcheck_tool.results import FixResult, Insertion, Skip
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.request import LoadRequest
 
@@ -30,58 +34,75 @@ def fix(
     subject: Subject,
     request: LoadRequest | None,
     *,
+    remedy: InsertNorm,
     min_depth: int,
     seed: int,
     drop_bias: bool,
+    keep_function: bool,
     output: Path | None,
     in_place: bool,
+    save_weights: Path | None,
     tell: Callable[[str, int, int], None],
 ) -> FixResult:
-    """Plans, applies and measures the insertion of batch norm, and writes it where that is asked for.
+    """Plans, applies and measures the insertion of norms, and writes it where that is asked for.
 
     Args:
         subject: the model and its inputs.
         request: how the model was loaded, for the check of its changed source; None where it has none.
+        remedy: which norms.
         min_depth: the number of blocks from which a chain is covered.
         seed: of the probe and of the check.
         drop_bias: whether the biases go that the new norms make void.
+        keep_function: whether the norms start as the identity, with the statistics of the inputs.
         output: the file or folder to write to.
         in_place: whether the user's own files are changed instead.
+        save_weights: the file that the fixed model's weights are written to, where it has any norms.
         tell: is told (what is done now, steps done, steps in all).
 
     Raises:
-        GradtoolError: the model does not run on these inputs, or the place cannot be written to.
+        GradtoolError: the model does not run on these inputs, a place cannot be written to, or the function cannot be
+            kept.
     """
     tell("recording the model", 0, _STEPS)
     model = subject.model
     subject = measurable(subject, seed, always=True)
     reading = auditing.read(model, subject.inputs)
-    plan, skipped = plan_batch_norm(reading.structure, model, min_depth, subject.births)
-    over = covered(reading.structure.chains, min_depth)
+    case = Case(model, subject.inputs, reading.structure, min_depth, subject.births)
+    planned = remedy.plan(case)
+    plan, skipped = insertions_of(planned), planned.skipped
     has_weights = not any(parameter.is_meta for parameter in model.parameters())
+    _require(plan, has_weights, keep_function, save_weights)
+    over = covered(reading.structure.chains, min_depth)
     tell("probing", 1, _STEPS)
     before = measure(subject, seed, reading, over or None) if has_weights else None
     over = reached(over, before)
     tell("rewriting", 2, _STEPS)
-    fixed: CapturedModule = capture(model, subject.inputs)[0]
-    fixed = insert(fixed, plan) if plan else fixed
+    captured: CapturedModule = capture(model, subject.inputs)[0]
+    fresh = remedy.apply(captured, planned, case) if plan else captured
+    norms = [name for name, _ in fresh.named_modules() if name not in dict(captured.named_modules())]
     void = void_biases(reading.structure, model, plan) if drop_bias else ()
     if void and request is not None and is_own(subject.target):  # where the source cannot, the graph does not either
         kept = keeps_bias(model, reading.structure, plan, subject.origins, void)
         skipped += tuple(Skip(layer, reason) for layer, reason in kept.items())
         void = tuple(layer for layer in void if layer not in kept)
-    fixed = drop_biases(fixed, void) if void else fixed
-    left = fixed.state_dict().keys()
+    fresh = drop_biases(fresh, void) if void else fresh
+    left = fresh.state_dict().keys()
     without_bias = tuple(layer for layer in void if f"{layer}.bias" not in left)
+    fixed, function_change = fresh, None
+    if keep_function and plan:
+        fixed = kept_function(fresh, norms, subject.inputs, seed)
+        function_change = change_of_function(captured, fixed, subject.inputs, seed)
     after = before
     if plan and has_weights:
         tell("probing the fixed model", 3, _STEPS)
         after = measure(replace(subject, model=fixed), seed, over=over)
     tell("changing the source", 4, _STEPS)
     change = NO_CHANGE
-    if plan and request is not None:
-        change = change_source(subject, reading.structure, plan, fixed, without_bias, request, seed, output)
+    if plan and request is not None:  # what the norms hold is in no source: it is checked with fresh ones
+        change = change_source(subject, reading.structure, plan, fresh, without_bias, request, seed, output)
     written = write(change, subject.target, output, in_place)
+    if plan and save_weights is not None:
+        weights.save_weights(save_weights, model, fixed, change)
     fixed = copy.deepcopy(fixed)  # not before the probe and the check, which need the memory
     tell("done", _STEPS, _STEPS)
     return FixResult(
@@ -98,4 +119,16 @@ def fix(
         model=fixed,
         without_bias=without_bias,
         patch_refused=change.refused,
+        function_change=function_change,
+        weights=str(save_weights) if plan and save_weights is not None else None,
     )
+
+
+def _require(plan: Sequence[Insertion], has_weights: bool, keep_function: bool, save_weights: Path | None) -> None:
+    """That what is asked for can be done, before the work starts."""
+    if keep_function:
+        require_identity(plan)
+    if not has_weights and (keep_function or save_weights is not None):
+        raise GradtoolError("the model is on the meta device and has no weights", hint="give --weights FILE")
+    if save_weights is not None:
+        weights.require_format(save_weights)

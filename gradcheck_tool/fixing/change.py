@@ -25,11 +25,12 @@ from gradcheck_tool.target.request import LoadRequest
 
 @dataclass(frozen=True)
 class Change:
-    """Files that change; the keys of the state dict that they rename; and where they are not the user's own but a new
-    module, the reason."""
+    """Files that change; the keys of the state dict that they rename; the names that each new norm of the graph has in
+    them; and where they are not the user's own but a new module, the reason."""
 
     proposal: Proposal
     renamed: Mapping[str, str] = field(default_factory=dict)
+    norms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     refused: str | None = None
 
 
@@ -102,7 +103,8 @@ def _patch(
         for proposal in propose(subject.model, structure, plan, subject.origins, without_bias):
             expected = expected or expect(subject.model, subject.inputs, fixed, seed)
             try:
-                return Change(proposal, verify(proposal, expected, request))
+                checked = verify(proposal, expected, request)
+                return Change(proposal, checked.renamed, checked.norms)
             except Refused as refusal:
                 refusals.append(refusal)
     except Refused as refusal:

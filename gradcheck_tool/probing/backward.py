@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -55,25 +55,45 @@ def roots_of(output: Any, loss_fn: Loss | None, targets: Any, seed: int) -> tupl
 def grad_norms(roots: list[Tensor], by: list[Tensor], cotangents: list[Tensor] | None) -> dict[int, float]:
     """The norms of the gradients of `roots` by the tensors `by`, by their id; one that gets no gradient is left out.
 
-    The gradient of a parameter is measured as it comes and put away, so that only one lies in memory at a time.
-
     Raises:
         RuntimeError: autograd's own.
     """
     norms: dict[int, float] = {}
-    handles = [leaf.register_hook(partial(_measure, norms, id(leaf))) for leaf in by if leaf.is_leaf]
+
+    def keep(key: int, grad: Tensor) -> None:
+        norms[key] = norm(grad)
+
+    read_grads(roots, by, cotangents, keep)
+    return norms
+
+
+def read_grads(
+    roots: list[Tensor],
+    by: Sequence[Tensor],
+    cotangents: list[Tensor] | None,
+    keep: Callable[[int, Tensor], None],
+) -> None:
+    """Hands the gradients of `roots` by the tensors `by` to `keep(id of the tensor, gradient)`.
+
+    That of a parameter is handed over as it comes and put away, so that only one of them lies in memory at a time.
+
+    Raises:
+        RuntimeError: autograd's own.
+    """
+    handles = [leaf.register_hook(partial(_take, keep, id(leaf))) for leaf in by if leaf.is_leaf]
     try:
-        grads = torch.autograd.grad(roots, by, cotangents, allow_unused=True)
+        grads = torch.autograd.grad(roots, list(by), cotangents, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()
-    pairs = zip(by, grads, strict=True)
-    return {id(one): norms[id(one)] if one.is_leaf else norm(grad) for one, grad in pairs if grad is not None}
+    for tensor, grad in zip(by, grads, strict=True):
+        if grad is not None and not tensor.is_leaf:
+            keep(id(tensor), grad)
 
 
-def _measure(norms: dict[int, float], key: int, grad: Tensor) -> Tensor:
-    """A leaf's hook (elsewhere the gradient goes on) that leaves, in place of its gradient, one zero seen everywhere."""
-    norms[key] = norm(grad)
+def _take(keep: Callable[[int, Tensor], None], key: int, grad: Tensor) -> Tensor:
+    """A leaf's hook (elsewhere the gradient goes on) that puts one zero, seen everywhere, in place of its gradient."""
+    keep(key, grad)
     return grad.new_zeros(()).expand(grad.shape) if grad.layout == torch.strided else grad
 
 

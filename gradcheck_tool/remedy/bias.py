@@ -1,6 +1,6 @@
 """Biases that the norms of a plan make void: which they are, and a fixed module without them.
 
-Batch norm subtracts the mean of each channel, and with it whatever constant the layer before it adds.
+Batch and instance norm subtract the mean of each channel, and with it whatever constant the layer before them adds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from gradcheck_tool.biases import calls_by_bias
 from gradcheck_tool.capturing import CapturedModule
@@ -21,12 +21,12 @@ from gradcheck_tool.state import training_mode
 
 def void_biases(structure: Structure, model: nn.Module, plan: Sequence[Insertion]) -> tuple[str, ...]:
     """The layers of `model`, by their qualified names, whose trainable bias has no effect in training once the batch
-    norms of `plan` stand behind them: behind every call, and the bias is nobody else's.
+    or instance norms of `plan` stand behind them: behind every call, and the bias is nobody else's.
 
     A layer that stays in evaluation mode while its model trains is none: its norm will evaluate as well, and subtract a
     stored mean.
     """
-    planned = {insertion.after for insertion in plan if insertion.norm.startswith("BatchNorm")}
+    planned = {insertion.after for insertion in plan if insertion.norm.startswith(("BatchNorm", "InstanceNorm"))}
 
     def is_covered(call: Call) -> bool:
         return call.module is not None and call.name in planned and model.get_submodule(call.module).training
@@ -56,13 +56,13 @@ def drop_biases(fixed: CapturedModule, names: Iterable[str]) -> CapturedModule:
 
 
 def _needed_biases(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Iterator[str]:
-    """The layers whose bias a graph reads itself, or whose output anything but a batch norm reads."""
+    """The layers whose bias a graph reads itself, or whose output anything but such a norm reads."""
     for node in graph.nodes:
         if node.op == "get_attr":
             yield str(node.target).removesuffix(".bias")
-        elif node.op == "call_module" and not all(_is_batch_norm(user, modules) for user in node.users):
+        elif node.op == "call_module" and not all(_subtracts_mean(user, modules) for user in node.users):
             yield str(node.target)
 
 
-def _is_batch_norm(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
-    return node.op == "call_module" and isinstance(modules[str(node.target)], _BatchNorm)
+def _subtracts_mean(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    return node.op == "call_module" and isinstance(modules[str(node.target)], _NormBase)

@@ -21,19 +21,29 @@ def insert(captured: CapturedModule, plan: Sequence[Insertion]) -> CapturedModul
     """A copy of `captured`, which shares its tensors, with the norms of `plan`, freshly initialized, in the mode, dtype
     and on the device of the layers that they follow. Every key of the old state dict is there.
 
+    The steps of a recurrence share one norm, as they share the layer's weight (Ba, Kiros & Hinton 2016, section 3.1):
+    another sequence has another number of them.
+
     Raises:
         KeyError: the plan names a call that the graph does not have.
     """
     fixed = copy.deepcopy(captured, {id(tensor): tensor for tensor in held_by(captured).tensors()})
-    calls = [{call.name: call for call in analyze(graph, fixed).calls} for graph in fixed.graphs]
+    structures = [analyze(graph, fixed) for graph in fixed.graphs]
+    calls = [{call.name: call for call in structure.calls} for structure in structures]
+    stepped = frozenset[str]().union(*(structure.recurrent for structure in structures))
     taken = {name for name, _ in fixed.named_modules()}
+    shared: dict[str, str] = {}
     for insertion in plan:
         here = [found[insertion.after] for found in calls if insertion.after in found]
         if not here:
             raise KeyError(f"no call {insertion.after} in the captured graph")
-        name = _free_name(here[0], taken)
-        taken.add(name)
-        fixed.add_submodule(name, _norm_for(insertion, here[0], fixed))
+        layer = here[0].layer
+        name = shared.get(layer) or _free_name(here[0], taken)
+        if name not in taken:
+            taken.add(name)
+            fixed.add_submodule(name, _norm_for(insertion, here[0], fixed))
+        if layer in stepped:
+            shared[layer] = name
         for call in here:
             _insert_behind(call.node, name)
     return fixed.checked()
@@ -64,5 +74,12 @@ def _norm_for(insertion: Insertion, call: Call, model: nn.Module) -> nn.Module:
         weight, training = model.get_parameter(call.parameter), model.training
     assert isinstance(weight, torch.Tensor)
     dtype = call.node.meta["dtype"] if weight.dtype == call.node.meta["dtype"] else weight.dtype
-    norm: nn.Module = getattr(nn, insertion.norm)(insertion.num_features, device=weight.device, dtype=dtype)
-    return norm.train(training)
+    return new_norm(insertion, device=weight.device, dtype=dtype).train(training)
+
+
+def new_norm(insertion: Insertion, device: torch.device | None = None, dtype: torch.dtype | None = None) -> nn.Module:
+    """The norm that `insertion` asks for, in training mode; `Insertion.constructed` spells the same."""
+    sizes = (insertion.num_features,) if insertion.groups is None else (insertion.groups, insertion.num_features)
+    options = {"affine": True} if insertion.norm.startswith("InstanceNorm") else {}
+    norm: nn.Module = getattr(nn, insertion.norm)(*sizes, **options, device=device, dtype=dtype)
+    return norm

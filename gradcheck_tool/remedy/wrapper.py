@@ -35,7 +35,7 @@ from gradcheck_tool.remedy.wrapper import build_fixed
 
 TARGET = {target}
 
-# layer, norm, channels: such a norm goes behind each of these calls
+# layer, norm, channels, and of a GroupNorm the groups: such a norm goes behind each of these calls
 PLAN = {plan}
 {without_bias}{inputs}
 
@@ -70,7 +70,7 @@ def source_of(
     return _TEMPLATE.format(
         title=f"{target.object} of {name}, with {len(plan)} norm{'s' if len(plan) != 1 else ''} inserted.",
         version=__version__,
-        plan=_table([(row.after, row.norm, row.num_features) for row in plan]),
+        plan=_table([_row(insertion) for insertion in plan]),
         inputs=_INPUTS.format(inputs=_table(specs)) if specs else "",
         without_bias=_WITHOUT_BIAS.format(layers=_table(without_bias)) if without_bias else "",
         target=_target_expression(target, path),
@@ -85,6 +85,15 @@ def place_of(target: Target) -> str:
     if target.file is None or _FILE_SPEC.fullmatch(target.spec) is None:
         return target.spec.partition(":")[0]
     return target.file
+
+
+def _row(insertion: Insertion) -> tuple[str | int, ...]:
+    groups = () if insertion.groups is None else (insertion.groups,)
+    return (insertion.after, insertion.norm, insertion.num_features, *groups)
+
+
+def _insertion(after: str, norm: str, channels: int, groups: int | None = None) -> Insertion:
+    return Insertion(after, norm, channels, None, groups)
 
 
 def _respelled(inputs: Sequence[InputSpec]) -> list[str]:
@@ -142,7 +151,7 @@ def _folder_argument(target: Target, path: Path) -> str:
 
 def build_fixed(
     spec: str,
-    plan: Sequence[tuple[str, str, int]],
+    plan: Sequence[tuple[str, str, int] | tuple[str, str, int, int]],
     inputs: Sequence[str] = (),
     folder: Path | None = None,
     without_bias: Sequence[str] = (),
@@ -153,7 +162,7 @@ def build_fixed(
 
     Args:
         spec: a TARGET, as on the command line.
-        plan: (call, class of torch.nn, channels) for each norm.
+        plan: (call, class of torch.nn, channels) for each norm, and the groups of a GroupNorm.
         inputs: as `--input` takes them; what the model or its file says of them where empty.
         folder: from which the module that `spec` names is imported; it stays at the end of the import path.
         without_bias: layers whose bias is taken away.
@@ -172,7 +181,7 @@ def build_fixed(
     subject = load_subject(spec, input_specs=tuple(inputs), seed=seed)
     captured, _ = capture(subject.model, subject.inputs)
     try:
-        fixed = insert(captured, [Insertion(after, norm, features, None) for after, norm, features in plan])
+        fixed = insert(captured, [_insertion(*row) for row in plan])
         return drop_biases(fixed, without_bias)
     except KeyError as error:
         reason = f"{spec} has changed since the plan was made: {error.args[0]}"

@@ -30,7 +30,7 @@ _COARSE, _FINE = 12, 20  # Gauss-Legendre nodes per panel; two rules that agree 
 _AGREEMENT = 1e-9
 _HALVINGS = 6
 _BATCH = 16  # table nodes computed in one go
-_LOG10 = math.log(10.0)
+LOG10 = math.log(10.0)
 _POWERS = np.array([2.0, 2.0, 4.0, 4.0])[:, None, None]
 
 
@@ -121,7 +121,7 @@ class _Table:
     def at(self, log_q: Array) -> Array:
         """Shape (4, *log_q.shape): cubic interpolation in log q, beyond the grid the power law of its last nodes."""
         with np.errstate(invalid="ignore"):
-            position = log_q * (NODES_PER_DECADE / _LOG10) + self.half
+            position = log_q * (NODES_PER_DECADE / LOG10) + self.half
         zero = np.isneginf(position)
         any_zero = bool(zero.any())
         if any_zero:
@@ -179,7 +179,7 @@ class _Table:
         nodes = nodes[~self.known[nodes]]
         for start in range(0, len(nodes), _BATCH):
             batch = nodes[start : start + _BATCH]
-            log_q: Array = (batch - self.half).astype(np.float64) * (_LOG10 / NODES_PER_DECADE)
+            log_q: Array = (batch - self.half).astype(np.float64) * (LOG10 / NODES_PER_DECADE)
             if self.closed_form is not None:
                 with np.errstate(divide="ignore"):
                     self.logs[:, batch] = np.log(np.array(self.closed_form(np.exp(log_q))))
@@ -195,7 +195,7 @@ def _integrate(function: Elementwise, kinks: tuple[float, ...], log_q: Array) ->
     """Shape (4, len(log_q)): the log moments by Gauss-Legendre panels; nan where two rules disagree to the end."""
     result = np.full((4, len(log_q)), np.nan)
     left = np.arange(len(log_q))
-    borders = _panels(np.exp(0.5 * log_q), kinks)
+    borders = panels(np.exp(0.5 * log_q), kinks)
     for _ in range(_HALVINGS + 1):
         coarse = _quadrature(function, log_q[left], borders, _COARSE)
         fine = _quadrature(function, log_q[left], borders, _FINE)
@@ -211,7 +211,7 @@ def _integrate(function: Elementwise, kinks: tuple[float, ...], log_q: Array) ->
     return result
 
 
-def _panels(scale: Array, kinks: tuple[float, ...]) -> Array:
+def panels(scale: Array, kinks: tuple[float, ...]) -> Array:
     """Panel borders in u, one row per √q: those of the Gaussian (u of order 1), of φ (x = √q u of order 1), the kinks.
 
     Geometric panels join the two scales where they lie far apart. Borders outside the range fall onto its ends and
@@ -227,14 +227,14 @@ def _panels(scale: Array, kinks: tuple[float, ...]) -> Array:
 
 
 @lru_cache(maxsize=4)
-def _legendre(nodes: int) -> tuple[Array, Array]:
+def legendre(nodes: int) -> tuple[Array, Array]:
     points, weights = np.polynomial.legendre.leggauss(nodes)
     return points, weights
 
 
 def _quadrature(function: Elementwise, log_q: Array, borders: Array, nodes: int) -> Array:
     """Shape (4, len(log_q)): the logs of the moments by one rule."""
-    points, weights = _legendre(nodes)
+    points, weights = legendre(nodes)
     half = 0.5 * np.diff(borders, axis=1)[:, :, None]
     u = (borders[:, :-1, None] + half * (1.0 + points)).reshape(len(log_q), -1)
     with np.errstate(divide="ignore"):

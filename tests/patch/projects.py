@@ -11,7 +11,8 @@ from pathlib import Path
 from gradcheck_tool import auditing
 from gradcheck_tool.auditing import Reading
 from gradcheck_tool.inputs.samples import enough, varied
-from gradcheck_tool.remedy.plan import plan_batch_norm
+from gradcheck_tool.remedy.base import Case
+from gradcheck_tool.remedy.insert_norm import InsertNorm, NormKind, insertions_of
 from gradcheck_tool.results import Insertion
 from gradcheck_tool.target import Subject, load_subject
 
@@ -42,9 +43,9 @@ def write(files: Files, folder: Path) -> None:
         (folder / name).write_bytes(content)
 
 
-def planned(subject: Subject) -> tuple[Subject, Reading, tuple[Insertion, ...]]:
+def planned(subject: Subject, kind: NormKind = "batch") -> tuple[Subject, Reading, tuple[Insertion, ...]]:
     """The plan, as `fix` makes it, and what it was read from."""
     inputs = enough(varied(subject.model, subject.inputs, seed=0), seed=0)
     reading = auditing.read(subject.model, inputs)
-    plan, _ = plan_batch_norm(reading.structure, subject.model, MIN_DEPTH, subject.births)
-    return replace(subject, inputs=inputs), reading, plan
+    plan = InsertNorm(kind).plan(Case(subject.model, inputs, reading.structure, MIN_DEPTH, subject.births))
+    return replace(subject, inputs=inputs), reading, insertions_of(plan)

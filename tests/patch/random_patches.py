@@ -22,8 +22,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradcheck_tool.auditing import Reading, read
 from gradcheck_tool.capturing import capture
+from gradcheck_tool.remedy.base import Case
+from gradcheck_tool.remedy.insert_norm import InsertNorm, insertions_of
 from gradcheck_tool.remedy.patch.proposing import Refused, propose
-from gradcheck_tool.remedy.plan import plan_batch_norm
 from gradcheck_tool.remedy.rewrite import insert
 from gradcheck_tool.results import Insertion
 from gradcheck_tool.structures import tensors_in
@@ -62,7 +63,8 @@ def visited(folder: Path, files: Mapping[str, str | bytes]) -> Iterator[Subject]
 
 def planned(subject: Subject) -> tuple[Reading, Plan]:
     reading = read(subject.model, subject.inputs)
-    return reading, plan_batch_norm(reading.structure, subject.model, DEPTH, subject.births)[0]
+    case = Case(subject.model, subject.inputs, reading.structure, DEPTH, subject.births)
+    return reading, insertions_of(InsertNorm().plan(case))
 
 
 def outcome(source: Source, folder: Path) -> Outcome:

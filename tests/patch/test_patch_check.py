@@ -17,11 +17,12 @@ from torch import nn
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import capture
 from gradcheck_tool.measuring import measurable
+from gradcheck_tool.remedy.base import Case
 from gradcheck_tool.remedy.bias import drop_biases, void_biases
+from gradcheck_tool.remedy.insert_norm import InsertNorm, insertions_of
 from gradcheck_tool.remedy.patch import handover
 from gradcheck_tool.remedy.patch.expectation import Expected, check, expect
 from gradcheck_tool.remedy.patch.proposal import Refused
-from gradcheck_tool.remedy.plan import plan_batch_norm
 from gradcheck_tool.remedy.rewrite import insert
 from gradcheck_tool.target import Subject, load_model, load_subject, materialize
 from gradcheck_tool.target.overlay import overlaid
@@ -92,7 +93,7 @@ class Bench:
         self.subject: Subject = measurable(load_subject(str(self.file)), 0, always=True)
         model, inputs = self.subject.model, self.subject.inputs
         reading = auditing.read(model, inputs)
-        plan, _ = plan_batch_norm(reading.structure, model, 4, {})
+        plan = insertions_of(InsertNorm().plan(Case(model, inputs, reading.structure)))
         self.fixed = insert(capture(model, inputs)[0], plan)
         if drop_bias:
             self.fixed = drop_biases(self.fixed, void_biases(reading.structure, model, plan))
@@ -107,7 +108,7 @@ class Bench:
             return model
 
         with overlaid({self.file: textwrap.dedent(patched).encode()}):
-            return check(build, expected or self.expected)
+            return check(build, expected or self.expected).renamed
 
 
 @pytest.fixture(autouse=True)

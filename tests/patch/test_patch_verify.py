@@ -15,11 +15,12 @@ import pytest
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import capture
 from gradcheck_tool.measuring import measurable
+from gradcheck_tool.remedy.base import Case
+from gradcheck_tool.remedy.insert_norm import InsertNorm, insertions_of
 from gradcheck_tool.remedy.patch import verify as verifying
 from gradcheck_tool.remedy.patch.expectation import expect
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
 from gradcheck_tool.remedy.patch.verify import verify
-from gradcheck_tool.remedy.plan import plan_batch_norm
 from gradcheck_tool.remedy.rewrite import insert
 from gradcheck_tool.target.request import LoadRequest
 
@@ -66,12 +67,12 @@ class Project:
         asked = LoadRequest(**{"spec": "model_of_verify_tests.py", **request})  # type: ignore[arg-type]
         subject = measurable(asked.load(), 0, always=True)
         reading = auditing.read(subject.model, subject.inputs)
-        plan, _ = plan_batch_norm(reading.structure, subject.model, 4, {})
+        plan = insertions_of(InsertNorm().plan(Case(subject.model, subject.inputs, reading.structure)))
         assert len(plan) >= 4
         expected = expect(subject.model, subject.inputs, insert(capture(subject.model, subject.inputs)[0], plan))
         before = {self.folder / name: (self.folder / name).read_bytes() for name in after}
         patched = {self.folder / name: text.encode() for name, text in after.items()}
-        return verify(Proposal(before, patched), expected, asked)
+        return verify(Proposal(before, patched), expected, asked).renamed
 
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}

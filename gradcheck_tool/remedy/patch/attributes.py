@@ -12,7 +12,7 @@ from torch import nn
 from gradcheck_tool.ops import operation_name
 from gradcheck_tool.remedy.patch.calls import Site, free_variable, loop_around, sites_of
 from gradcheck_tool.remedy.patch.classes import binding, bound
-from gradcheck_tool.remedy.patch.names import free, named_after
+from gradcheck_tool.remedy.patch.names import free, named_after, numbering
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Made, Scene, Wanted
 from gradcheck_tool.remedy.patch.source import Source, Splice, attributes, last_name
@@ -47,7 +47,9 @@ def insert_attribute(scene: Scene, group: Sequence[Wanted], names: Mapping[str, 
     for count, site in enumerate(sites):
         own = name if count == 0 else free(f"{name}_{count + 1}", lambda one: any(hasattr(m, one) for m in instances))
         line = _with_bias(source, statement, site) if not first.is_module else statement
-        scene.change(source, source.below(line, _binds(source, what[0], own, text, count)))
+        scene.change(
+            source, source.below(line, _binds(source, what[0], own, text, count, numbering(first.attribute, own)))
+        )
         scene.change(site.source, *_through(site, first, own, names))
 
 
@@ -120,15 +122,13 @@ def _with_bias(source: Source, statement: cst.BaseSmallStatement, site: Site) ->
     return statement
 
 
-def _binds(source: Source, what: cst.Attribute | cst.Call, name: str, norm: str, count: int) -> str:
+def _binds(source: Source, what: cst.Attribute | cst.Call, name: str, norm: str, count: int, short: str | None) -> str:
     """The statement that makes the norm an attribute, as `what` does the layer."""
     if isinstance(what, cst.Attribute):
         return f"{source.of(what.value)}.{name} = {norm}"
     at = 1 if last_name(what.func) == "setattr" else 0
     node = what.args[at].value
-    named = (
-        f'"{name}"' if isinstance(node, cst.SimpleString) else named_after(node, source.of(node), name.startswith("bn"))
-    )
+    named = f'"{name}"' if isinstance(node, cst.SimpleString) else named_after(node, source.of(node), short)
     if named is None or (count and not isinstance(node, cst.SimpleString)):
         raise Refused("the name that the norm would have cannot be told")
     if at == 1:
@@ -176,6 +176,7 @@ def _zipped(site: Site, loop: cst.For, called: str, names: Mapping[str, str]) ->
 def _called(site: Site, wanted: Wanted, name: str) -> str:
     """The expression of the norm at a place that calls the layer."""
     func, source = site.func, site.source
+    short = numbering(wanted.attribute, name)
     if not wanted.is_module:
         holder = _weight_holder(source, site.call, wanted.attribute)
         if holder is None:
@@ -184,13 +185,13 @@ def _called(site: Site, wanted: Wanted, name: str) -> str:
     if isinstance(func, cst.Attribute) and func.attr.value == wanted.attribute:
         return f"{source.of(func.value)}.{name}"
     if isinstance(func, cst.Call) and last_name(func.func) == "getattr" and len(func.args) >= 2:
-        named = named_after(func.args[1].value, source.of(func.args[1].value), name.startswith("bn"))
+        named = named_after(func.args[1].value, source.of(func.args[1].value), short)
         if named is not None:
             return f"{source.of(func.func)}({source.of(func.args[0].value)}, {named})"
     if isinstance(func, cst.Subscript) and last_name(func.value) == "_modules":
         index = func.slice[0].slice
         if isinstance(index, cst.Index):
-            named = named_after(index.value, source.of(index.value), name.startswith("bn"))
+            named = named_after(index.value, source.of(index.value), short)
             if named is not None:
                 return f"{source.of(func.value)}[{named}]"
     raise Refused(f"the place that calls {wanted.layer} does not name it")

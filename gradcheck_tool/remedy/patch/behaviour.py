@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gradcheck_tool.border import users_code
 from gradcheck_tool.inputs import Inputs
 from gradcheck_tool.inputs.draw import model_device
-from gradcheck_tool.probing import seed_all
+from gradcheck_tool.probing.draws import seed_all
 from gradcheck_tool.probing.backward import floating_in, roots_of
 from gradcheck_tool.probing.magnitudes import norm
 from gradcheck_tool.structures import map_tensors
@@ -24,13 +24,15 @@ from gradcheck_tool.structures import map_tensors
 @dataclass(frozen=True)
 class Behaviour:
     """What came out: floating outputs in training and in evaluation mode; after the training pass the buffers by key,
-    and the statistics of the new norms, of each that was called, in the order of the calls; the norm of the gradient
-    of each parameter by key (none at all where the outputs have no gradient). And the kind of device that it ran on."""
+    and of the new norms, of each that was `called`, in the order of the calls, the statistics and the weight; the norm
+    of the gradient of each parameter by key (none at all where the outputs have no gradient). And the kind of device
+    that it ran on."""
 
     device: str
     training: Sequence[Tensor]
     evaluation: Sequence[Tensor]
     buffers: Mapping[str, Tensor]
+    called: Sequence[str]
     statistics: Sequence[Mapping[str, Tensor]]
     gradients: Mapping[str, float]
 
@@ -51,15 +53,21 @@ def behaviour(model: nn.Module, norms: Mapping[str, nn.Module], inputs: Inputs, 
             gradients = _gradients(model, output, seed)
         training = [tensor.detach().cpu().clone() for tensor in floating_in(output)]
         buffers = _buffers(model)
-        statistics = [_buffers(module) for module in called]
+        statistics = [_statistics(norms[name]) for name in called]
         model.eval()
         with torch.no_grad():
             evaluation = [tensor.cpu().clone() for tensor in floating_in(run(model, inputs, seed))]
-    return Behaviour(model_device(model).type, training, evaluation, buffers, statistics, gradients)
+    return Behaviour(model_device(model).type, training, evaluation, buffers, called, statistics, gradients)
 
 
 def _buffers(module: nn.Module) -> dict[str, Tensor]:
     return {key: buffer.detach().cpu().clone() for key, buffer in module.named_buffers(remove_duplicate=False)}
+
+
+def _statistics(norm: nn.Module) -> dict[str, Tensor]:
+    """The buffers of a norm, and its weight, by which those are told apart that keep no statistics."""
+    weight = {key: weight.detach().cpu().clone() for key, weight in norm.named_parameters() if key == "weight"}
+    return _buffers(norm) | weight
 
 
 def run(model: nn.Module, inputs: Inputs, seed: int) -> object:
@@ -83,10 +91,10 @@ def _gradients(model: nn.Module, output: object, seed: int) -> dict[str, float]:
 
 
 @contextmanager
-def _calls_of(norms: Mapping[str, nn.Module]) -> Iterator[list[nn.Module]]:
-    """The norms that are called, in the order of the calls."""
-    called: list[nn.Module] = []
-    hooks = [module.register_forward_hook(lambda own, *_: called.append(own)) for module in norms.values()]
+def _calls_of(norms: Mapping[str, nn.Module]) -> Iterator[list[str]]:
+    """The names of the norms that are called, in the order of the calls."""
+    called: list[str] = []
+    hooks = [norm.register_forward_hook(lambda *_, name=name: called.append(name)) for name, norm in norms.items()]
     try:
         yield called
     finally:

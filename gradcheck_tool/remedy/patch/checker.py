@@ -55,6 +55,7 @@ def _answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     with overlaid(sources):
         try:
             expected = handover.load(folder, elsewhere)
-            return {"renamed": dict(check(build, expected))}
+            checked = check(build, expected)
+            return {"renamed": dict(checked.renamed), "norms": dict(checked.norms)}
         except (Refused, GradtoolError) as error:
             return {"refused": str(error)}

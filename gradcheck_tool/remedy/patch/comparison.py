@@ -22,12 +22,15 @@ _NOISE = 1e-5
 """Gradient norms below this share of the largest one are rounding noise, as those of biases in front of a norm."""
 
 
-def compare(found: Behaviour, expected: Behaviour, renamed: Mapping[str, str], sizes: str) -> None:
+def compare(found: Behaviour, expected: Behaviour, renamed: Mapping[str, str], sizes: str) -> dict[str, str]:
     """That the patched source did what the graph did.
 
     Args:
         renamed: keys of the state dict that changed, from those of `expected` to those of `found`.
         sizes: of the inputs, for the reason.
+
+    Returns:
+        The names of the norms that were called, those of `expected` to those of `found`.
 
     Raises:
         Refused: it did not.
@@ -37,7 +40,8 @@ def compare(found: Behaviour, expected: Behaviour, renamed: Mapping[str, str], s
     if len(found.statistics) != len(expected.statistics):
         calls = f"{len(found.statistics)} times in a pass, not {len(expected.statistics)}"
         raise Refused(f"the patched model calls the new norms {calls}")
-    if not _same_sets(found.statistics, expected.statistics, slack):
+    places = _paired(found.statistics, expected.statistics, slack)
+    if places is None:
         raise Refused(f"the new norms of the patched model see other values than planned, on {sizes}")
     for key, buffer in expected.buffers.items():
         new_key = renamed.get(key, key)
@@ -47,6 +51,7 @@ def compare(found: Behaviour, expected: Behaviour, renamed: Mapping[str, str], s
     _compare_gradients(
         found.gradients, {renamed.get(key, key): norm for key, norm in expected.gradients.items()}, sizes
     )
+    return {name: found.called[at] for name, at in zip(expected.called, places, strict=True)}
 
 
 def agree(found: Tensor, expected: Tensor, scale: float = 0.0, slack: float = 1) -> bool:
@@ -88,15 +93,20 @@ def _kind(tensor: Tensor) -> str:
     return f"{'x'.join(map(str, tensor.shape)) or 'a single'} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _same_sets(found: Sequence[Mapping[str, Tensor]], expected: Sequence[Mapping[str, Tensor]], slack: float) -> bool:
-    """Whether the same statistics are there. Norms on parallel ways may be called in another order."""
-    left = list(found)
+def _paired(
+    found: Sequence[Mapping[str, Tensor]], expected: Sequence[Mapping[str, Tensor]], slack: float
+) -> list[int] | None:
+    """For each of the expected statistics, where the same are found; None where they are not. Norms on parallel ways
+    may be called in another order."""
+    left = list(range(len(found)))
+    places = []
     for wanted in expected:
-        at = next((at for at, now in enumerate(left) if _same_statistics(now, wanted, slack)), None)
+        at = next((at for at in left if _same_statistics(found[at], wanted, slack)), None)
         if at is None:
-            return False
-        del left[at]
-    return True
+            return None
+        left.remove(at)
+        places.append(at)
+    return places
 
 
 def _same_statistics(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], slack: float) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from gradcheck_tool.remedy.patch.names import attribute_names, named_after
+from gradcheck_tool.remedy.patch.names import attribute_names, named_after, numbering
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Made, Scene, Spot, Wanted
 from gradcheck_tool.remedy.patch.sequences import in_sequence
@@ -56,9 +56,10 @@ def insert_elements(scene: Scene, group: Sequence[Wanted]) -> None:
     if before:
         place = _before_activations(scene, group, place)
     text = norm_text(scene, place.source, place.node, made, group, _size_of_variable(scene, of_layer, first))
-    beside = [wanted.attribute for wanted in scene.wanted if wanted.holder is first.holder]
-    numbered = attribute_names(beside, lambda name: name in first.holder._modules)[first.attribute].startswith("bn")
-    scene.change(place.source, *_splices(place, text, of_layer.name, numbered, before))
+    beside = {wanted.attribute: wanted.insertion.norm for wanted in scene.wanted if wanted.holder is first.holder}
+    name = attribute_names(beside, lambda name: name in first.holder._modules)[first.attribute]
+    short = numbering(first.attribute, name)
+    scene.change(place.source, *_splices(place, text, of_layer.name, short, before))
 
 
 def _size_of_variable(scene: Scene, place: Place, wanted: Wanted) -> str | None:
@@ -249,14 +250,14 @@ def _uses(source: Source, assign: cst.CSTNode, names: Sequence[str]) -> Iterator
 
 
 def _splices(
-    place: Place, norm: str, of_layer: cst.BaseExpression | None, numbered: bool, before: bool
+    place: Place, norm: str, of_layer: cst.BaseExpression | None, short: str | None, before: bool
 ) -> list[Splice]:
     """The changes that put `norm` in at `place`, named after the layer where elements have names."""
     source, node = place.source, place.node
     name = None
     if place.name is not None:
         after = of_layer or place.name
-        name = named_after(after, source.of(after), numbered)
+        name = named_after(after, source.of(after), short)
         if name is None and not isinstance(node, cst.Arg):
             raise Refused("the name that the norm would have cannot be told")
     if isinstance(node, cst.BaseSmallStatement):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,15 @@ class Expected:
     seed: int
     runs: Sequence[tuple[Inputs, Behaviour]]
     """None at all for a model without weights, which cannot be run."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A patched model that is what was expected: the keys of the state dict that changed, old to new, and the names
+    that each new norm of the graph has there."""
+
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    norms: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def expect(model: nn.Module, inputs: Inputs, fixed: nn.Module, seed: int = 0) -> Expected:
@@ -72,11 +81,8 @@ def expect(model: nn.Module, inputs: Inputs, fixed: nn.Module, seed: int = 0) ->
     return Expected(state, kinds(model), printed_norms, dropped, seed, runs)
 
 
-def check(build: Callable[[], nn.Module], expected: Expected) -> Mapping[str, str]:
+def check(build: Callable[[], nn.Module], expected: Expected) -> Checked:
     """Builds the patched model and compares it.
-
-    Returns:
-        The keys of the state dict that changed, old to new.
 
     Raises:
         Refused: it does not build, or is or does something else than expected.
@@ -89,13 +95,18 @@ def check(build: Callable[[], nn.Module], expected: Expected) -> Mapping[str, st
     _load(model, expected, pairing.renamed)
     for norm in pairing.norms.values():
         norm.reset_parameters()  # type: ignore[operator]  # a model's own initialization may reach the new norms too
+    called: dict[str, str] = {}
     for inputs, wanted in expected.runs:
         try:
             found = behaviour(model, pairing.norms, inputs, expected.seed)
         except GradtoolError as error:
             raise Refused(f"the patched model does not run: {_said(error)}") from error
-        compare(found, wanted, pairing.renamed, _sizes(inputs))
-    return pairing.renamed
+        called |= compare(found, wanted, pairing.renamed, _sizes(inputs))
+    names: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(id(module), []).append(name)
+    norms = {name: names[id(pairing.norms[patched])] for name, patched in called.items()}
+    return Checked(pairing.renamed, norms)
 
 
 def _other_batch(model: nn.Module, inputs: Inputs, seed: int) -> list[Inputs]:

@@ -16,7 +16,7 @@ from gradcheck_tool.remedy.patch.scene import Made, Scene, Wanted
 from gradcheck_tool.remedy.patch.source import Source, Splice, attributes, last_name
 from gradcheck_tool.remedy.patch.spelling import is_constructor, size_attribute
 from gradcheck_tool.remedy.patch.walks import walk
-from gradcheck_tool.remedy.patch.writing import class_name, constructor, norm_text
+from gradcheck_tool.remedy.patch.writing import class_name, constructing, constructor, norm_text
 
 _ADDING = ("append", "add_module", "extend", "update", "insert")
 
@@ -246,25 +246,23 @@ def _generic(
     first = group[0]
     made = constructor(scene, first)
     node = made.node if made is not None and made.source is source else None
-    kinds = {wanted.insertion.norm for wanted in group}
-    if len(kinds) > 1:
-        raise Refused(f"{attribute} holds layers for {' and '.join(sorted(kinds))}")
-    norm = class_name(scene, source, node, first.insertion.norm)
     container = class_name(scene, source, node, type(first.holder).__name__)
     features = {wanted.insertion.num_features for wanted in group}
     size = f"layer.{size_attribute(scene.modules[first.layer])}"
     if isinstance(first.holder, nn.ModuleDict):
         if chosen is not None:
             raise Refused(f"of the layers in {attribute} only some need a norm")
-        items = f"{{name: {norm}({size}) for name, layer in {receiver}.{attribute}.items()}}"
+        norm = constructing(scene, source, node, group, size)
+        items = f"{{name: {norm} for name, layer in {receiver}.{attribute}.items()}}"
         return f"{receiver}.{name} = {container}({items})"
     if any(not hasattr(scene.modules[wanted.layer], size_attribute(scene.modules[first.layer])) for wanted in group):
         if len(features) > 1:
             raise Refused(f"no expression tells the sizes of the layers in {attribute}")
         size = str(next(iter(features)))
+    norm = constructing(scene, source, node, group, size)
     some = "" if chosen is None else f"[:{chosen}]"
     star = "*" if isinstance(first.holder, nn.Sequential) else ""
-    return f"{receiver}.{name} = {container}({star}[{norm}({size}) for layer in {receiver}.{attribute}{some}])"
+    return f"{receiver}.{name} = {container}({star}[{norm} for layer in {receiver}.{attribute}{some}])"
 
 
 def _below_loops(source: Source, last: cst.BaseSmallStatement, first: cst.BaseSmallStatement, text: str) -> Splice:

@@ -1,10 +1,11 @@
-"""What the new norms are called, by what the file calls its layers: `bn1` beside `fc1`, `norm` in a block."""
+"""What the new norms are called, by what the file calls its layers and by their kind: `bn1` or `ln1` beside `fc1`,
+`norm` in a block."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 import libcst as cst
 
@@ -14,10 +15,23 @@ _PLAIN = re.compile(r"(?:fc|conv|conv1d|conv2d|conv3d|deconv|lin|linear|dense|la
 _STEM = re.compile(_PLAIN.pattern + r"(?P<rest>_?(?:%[ds]|\{\w*\})?)")
 
 
-def attribute_names(layers: Collection[str], taken: Callable[[str], bool]) -> dict[str, str]:
-    """A name for the norm behind each of the `layers`, attributes of one class that get one. Those of one kind, as
-    `conv1` and `conv2`, are all named alike: a loop may spell their names."""
-    numbered = {layer: f"bn{match['number']}" for layer in layers if (match := _NUMBERED.fullmatch(layer))}
+_SHORT = {"Batch": "bn", "Layer": "ln", "Group": "gn", "Instance": "in", "RMS": "norm"}
+"""What people call a norm of each kind, in front of a number."""
+
+
+def short_name(norm: str) -> str:
+    """`bn` for `BatchNorm1d`."""
+    return _SHORT[norm.partition("Norm")[0]]
+
+
+def attribute_names(layers: Mapping[str, str], taken: Callable[[str], bool]) -> dict[str, str]:
+    """A name for the norm behind each of the `layers`, attributes of one class, each with the class of its norm. Those
+    of one kind, as `conv1` and `conv2`, are all named alike: a loop may spell their names."""
+    numbered = {
+        layer: f"{short_name(norm)}{match['number']}"
+        for layer, norm in layers.items()
+        if (match := _NUMBERED.fullmatch(layer))
+    }
     counts = Counter(numbered.values())
     clashing = {_kind(layer) for layer, name in numbered.items() if counts[name] > 1 or taken(name)}
     names: dict[str, str] = {}
@@ -27,6 +41,13 @@ def attribute_names(layers: Collection[str], taken: Callable[[str], bool]) -> di
             wanted = "norm"
         names[layer] = free(wanted or f"{layer}_norm", lambda name: taken(name) or name in names.values())
     return names
+
+
+def numbering(layer: str, name: str) -> str | None:
+    """The `bn` of `bn1`, where the norm behind `fc1` is called so; None for one that is called otherwise."""
+    match = _NUMBERED.fullmatch(layer)
+    short = name.removesuffix(match["number"]) if match is not None else ""
+    return short if short != name and short in _SHORT.values() else None
 
 
 def _kind(layer: str) -> str:
@@ -43,20 +64,20 @@ def free(wanted: str, taken: Callable[[str], bool]) -> str:
     return name
 
 
-def named_after(node: cst.BaseExpression, text: str, numbered: bool = True) -> str | None:
-    """The expression, in the file's own spelling, of the name of the norm behind the layer that `node` names: `"fc1"` →
-    `"bn1"`, `f"fc{i}"` → `f"bn{i}"`, `name` → `name + "_norm"`; with `numbered` false all have `_norm`. `text` is that
-    of `node`; None where that cannot be told."""
+def named_after(node: cst.BaseExpression, text: str, short: str | None) -> str | None:
+    """The expression, in the file's own spelling, of the name of the norm behind the layer that `node` names: with `bn`
+    for `short`, `"fc1"` → `"bn1"`, `f"fc{i}"` → `f"bn{i}"`; without, and for other names, `name` → `name + "_norm"`.
+    `text` is that of `node`; None where that cannot be told."""
     if isinstance(node, cst.SimpleString):
         inner = str(node.raw_value)
-        match = _NUMBERED.fullmatch(inner) if numbered else None
+        match = _NUMBERED.fullmatch(inner) if short else None
         if match is not None:
-            return _spelled(node, f"bn{match['number']}")
+            return _spelled(node, f"{short}{match['number']}")
         return None if inner.isdigit() else _spelled(node, f"{inner}_norm")
     if isinstance(node, cst.FormattedString):
         first = node.parts[0] if node.parts else None
-        if isinstance(first, cst.FormattedStringText) and len(node.parts) > 1 and numbered:
-            stem = _stem(first.value)
+        if isinstance(first, cst.FormattedStringText) and len(node.parts) > 1:
+            stem = _stem(first.value, short)
             if stem is not None:
                 return f"{node.start}{stem}{text[len(node.start) + len(first.value) :]}"
         return f"{text[: -len(node.end)]}_norm{node.end}"
@@ -64,7 +85,7 @@ def named_after(node: cst.BaseExpression, text: str, numbered: bool = True) -> s
     adds = isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add)
     if beginning is not None:
         inner = str(beginning.raw_value)
-        stem = _stem(inner) if numbered else None
+        stem = _stem(inner, short)
         if stem is None and not adds:  # "layer%d" % i, "layer{}".format(i)
             stem = f"{inner}_norm"
         if stem is not None:
@@ -88,7 +109,7 @@ def _spelled(node: cst.SimpleString, inner: str) -> str:
     return f"{node.prefix}{node.quote}{inner}{node.quote}"
 
 
-def _stem(beginning: str) -> str | None:
+def _stem(beginning: str, short: str | None) -> str | None:
     """`bn` for `fc`, `bn_%d` for `conv_%d`: the beginning of a numbered name, for its norm; None for other names."""
-    match = _STEM.fullmatch(beginning)
-    return None if match is None else f"bn{match['rest']}"
+    match = _STEM.fullmatch(beginning) if short else None
+    return None if match is None else f"{short}{match['rest']}"

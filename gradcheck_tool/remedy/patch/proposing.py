@@ -150,7 +150,7 @@ def _by_place(scene: Scene, group: Sequence[Wanted]) -> list[list[Wanted]]:
 
 def _attribute_names(scene: Scene, homes: Mapping[Home, list[Wanted]], home: Home) -> Mapping[str, str]:
     """The names of the norms that the class of a home gets, by the attribute of the layer."""
-    attributes = [other[2] for other in homes if other[:2] == home[:2]]
+    attributes = {other[2]: group[0].insertion.norm for other, group in homes.items() if other[:2] == home[:2]}
     instances = [module for module in scene.modules.values() if type(module) is type(homes[home][0].holder)]
     return attribute_names(attributes, lambda name: any(hasattr(module, name) for module in instances))
 

@@ -86,9 +86,10 @@ class Scene:
         self._splices: dict[str, list[Splice]] = defaultdict(list)
         self._required: dict[str, list[str]] = defaultdict(list)
         blocks = {block.name: block for block in structure.blocks}
-        self.wanted = [self._wanted(insertion, blocks[insertion.after]) for insertion in plan]
-        self.planned_calls = {wanted.call for wanted in self.wanted}
-        self.planned_activations = {wanted.block.activation for wanted in self.wanted}
+        planned = [self._wanted(insertion, blocks[insertion.after]) for insertion in plan]
+        self.planned_calls = {wanted.call for wanted in planned}
+        self.planned_activations = {wanted.block.activation for wanted in planned}
+        self.wanted = self._without_steps(planned)
 
     def _wanted(self, insertion: Insertion, block: Block) -> Wanted:
         call = block.call
@@ -97,6 +98,17 @@ class Scene:
         parent, _, attribute = name.rpartition(".")
         stack = self.origins.get(name, ())
         return Wanted(insertion, call, block, is_module, parent, attribute, self.modules[parent], stack)
+
+    def _without_steps(self, planned: Sequence[Wanted]) -> list[Wanted]:
+        """One for each norm: the steps of a recurrence, which all come through one place, share theirs."""
+        seen: set[tuple[str, Spot | None]] = set()
+        kept = []
+        for wanted in planned:
+            place = (wanted.layer, self.spot(wanted.called))
+            if wanted.layer not in self.structure.recurrent or place not in seen:
+                kept.append(wanted)
+            seen.add(place)
+        return kept
 
     # -- places -------------------------------------------------------------------------------------------------------
 

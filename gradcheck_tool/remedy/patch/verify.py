@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 
 from gradcheck_tool.remedy.patch import handover
-from gradcheck_tool.remedy.patch.expectation import Expected
+from gradcheck_tool.remedy.patch.expectation import Checked, Expected
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
 from gradcheck_tool.target.request import LoadRequest
 
@@ -31,16 +30,13 @@ _PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from gradcheck_tool.remedy.p
 _LONGEST_REASON = 300
 
 
-def verify(proposal: Proposal, expected: Expected, request: LoadRequest) -> Mapping[str, str]:
+def verify(proposal: Proposal, expected: Expected, request: LoadRequest) -> Checked:
     """Checks in a fresh process that the patched source builds what is `expected`.
 
     Args:
         proposal: the patched source.
         expected: what `expectation.expect` gave for the model as it is, and its fixed graph.
         request: how the model was loaded. Its time limit is that of the check, over and above the time to start.
-
-    Returns:
-        The keys of the state dict that changed, old to new.
 
     Raises:
         Refused: it does not build, or builds something else, or takes too long.
@@ -64,8 +60,7 @@ def verify(proposal: Proposal, expected: Expected, request: LoadRequest) -> Mapp
         raise Refused(f"the patched source could not be checked: {problem or 'the check gave no answer'}")
     if "refused" in answer:
         raise Refused(answer["refused"])
-    renamed: Mapping[str, str] = answer["renamed"]
-    return renamed
+    return Checked(answer["renamed"], answer["norms"])
 
 
 def _run(folder: Path, limit: float | None) -> str | None:

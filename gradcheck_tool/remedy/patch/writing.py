@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import libcst as cst
 
+from gradcheck_tool.remedy.insert_norm.kinds import LEAST_CHANNELS, MOST_GROUPS
 from gradcheck_tool.remedy.patch.imports import module_name
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.patch.scene import Made, Scene, Wanted
 from gradcheck_tool.remedy.patch.source import Source
 from gradcheck_tool.remedy.patch.spelling import is_constructor, moved, placement, size_of
+from gradcheck_tool.results import Insertion
 
 _SCOPES = (cst.FunctionDef, cst.Lambda, cst.Module, cst.ClassDef)
 _LOOPS = (cst.ListComp, cst.GeneratorExp, cst.DictComp, cst.SetComp)
@@ -56,11 +58,8 @@ def norm_text(
         otherwise: an expression of the size, for where the constructor has none.
 
     Raises:
-        Refused: the size cannot be told by one expression.
+        Refused: the norms are of several kinds, or the size cannot be told by one expression.
     """
-    kinds = {wanted.insertion.norm for wanted in group}
-    if len(kinds) != 1:
-        raise Refused(f"one place makes layers for {' and '.join(sorted(kinds))}")
     size, extra, behind, node = None, "", "", None
     if made is not None and made.source is source:
         node = made.node
@@ -73,7 +72,50 @@ def norm_text(
     size = size or otherwise or (str(next(iter(features))) if len(features) == 1 else None)
     if size is None:
         raise Refused(f"one place makes layers of {len(features)} sizes, and no expression there says which")
-    return f"{class_name(scene, source, node, next(iter(kinds)))}({size}{extra}){behind}"
+    return constructing(scene, source, node, group, size, extra) + behind
+
+
+def constructing(
+    scene: Scene,
+    source: Source,
+    layer: cst.BaseExpression | None,
+    group: Sequence[Wanted],
+    size: str,
+    extra: str = "",
+) -> str:
+    """The expression that constructs one norm for each of `group`, whose `size` and `extra` arguments are given.
+
+    Raises:
+        Refused: the norms are of several kinds, or no expression tells their numbers of groups.
+    """
+    kinds = sorted({wanted.insertion.norm for wanted in group})
+    if len(kinds) > 1:
+        raise Refused(f"one place makes layers for {' and '.join(kinds)}")
+    norm = group[0].insertion
+    call = norm.constructed(size, _groups([wanted.insertion for wanted in group], size))
+    return f"{class_name(scene, source, layer, norm.norm)}{call.removeprefix(norm.norm).removesuffix(')')}{extra})"
+
+
+def _groups(norms: Sequence[Insertion], size: str) -> str | None:
+    """The number of groups of each of the `norms`: a number, or where they differ an expression of their `size`."""
+    counts = {norm.groups for norm in norms}
+    if len(counts) == 1:
+        return None
+    least = LEAST_CHANNELS
+    name = size if size.replace(".", "").isidentifier() else f"({size})"
+    ways: tuple[tuple[str, Callable[[int], int]], ...] = (
+        (f"{name} // {least}", lambda channels: channels // least),
+        (f"min({MOST_GROUPS}, {name} // {least})", lambda channels: min(MOST_GROUPS, channels // least)),
+        (f"max(1, {name} // {least})", lambda channels: max(1, channels // least)),
+        (
+            f"max(1, min({MOST_GROUPS}, {name} // {least}))",
+            lambda channels: max(1, min(MOST_GROUPS, channels // least)),
+        ),
+    )
+    for text, count in ways:
+        if all(norm.groups == count(norm.num_features) for norm in norms):
+            return text
+    raise Refused("one place makes layers whose numbers of groups no expression tells")
 
 
 def class_name(scene: Scene, source: Source, layer: cst.BaseExpression | None, name: str) -> str:

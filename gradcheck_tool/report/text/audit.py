@@ -18,9 +18,11 @@ from gradcheck_tool.report.text.words import (
     span,
     table,
 )
-from gradcheck_tool.results import SEVERITIES, AuditReport, Chain, Finding
+from gradcheck_tool.results import SEVERITIES, AuditReport, Chain, Finding, Forecast
 
 MOST_CHAINS = 10
+WORTH_SAYING = 1.0
+"""Decades of a chain with batch norm: from there GT001 is a warning."""
 
 _COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -33,6 +35,7 @@ def audit_lines(report: AuditReport, style: Style) -> Iterator[str]:
         chain = by_layers.get(finding.layers)
         if not style.quiet and (chain is not None or len(finding.layers) > 2):  # fewer stand in the message
             yield f"    {_where_and_how_much(finding, chain, style)}"
+            yield from _with_norms(chain)
     if style.quiet:
         return
     if report.findings:
@@ -41,6 +44,7 @@ def audit_lines(report: AuditReport, style: Style) -> Iterator[str]:
     yield from input_lines(report.inputs, style)
     yield _how_it_was_read(report, style)
     yield from _chains(report, style)
+    yield from _whole(report.forecast, style)
     specialized = [
         (f"{place.file}:{place.line}: " if place.file and place.line else "") + place.reason
         for place in report.capture.specialized
@@ -74,6 +78,28 @@ def _where_and_how_much(finding: Finding, chain: Chain | None, style: Style) -> 
     if not known:
         return f"{text}: no prediction{f', {chain.note}' if chain.note else ''}"
     return f"{text}: gradient {', '.join(known)} on its way back"
+
+
+def _with_norms(chain: Chain | None) -> Iterator[str]:
+    """A warning where batch norm behind every block would itself change the gradient by a decade or more."""
+    decades = None if chain is None else chain.predicted_decades_with_bn
+    if decades is not None and abs(decades) >= WORTH_SAYING:
+        yield f"    with batch norm behind every block it would be predicted {fold(decades, 'infinitive')}"
+
+
+def _whole(forecast: Forecast | None, style: Style) -> Iterator[str]:
+    """What theory says of the whole model, when verbose."""
+    if not style.verbose or forecast is None or forecast.over is None:
+        return
+    ends = " … ".join(clip(name, style) for name in forecast.over)
+    yield ""
+    if forecast.decades is None:
+        yield f"the whole model ({ends}): no prediction{f', {forecast.note}' if forecast.note else ''}"
+        return
+    yield f"the whole model ({ends}): gradient predicted {fold(forecast.decades, 'infinitive')} on its way back"
+    if forecast.spread_decades is not None:
+        change = fold(forecast.spread_decades, "infinitive")
+        yield f"  differences between samples predicted {change} on their way forward"
 
 
 def _summary(report: AuditReport, style: Style) -> Iterator[str]:

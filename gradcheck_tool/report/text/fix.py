@@ -23,6 +23,9 @@ from gradcheck_tool.report.text.words import (
 )
 from gradcheck_tool.results import FixResult, GradientProfile, LayerGradient
 
+_ROUNDING = 1e-5
+"""Of float32, over the layers of a network; in half precision more is lost, and said."""
+
 
 def fix_lines(result: FixResult, style: Style) -> Iterator[str]:
     """Line by line; when quiet, the outcome alone."""
@@ -34,6 +37,8 @@ def fix_lines(result: FixResult, style: Style) -> Iterator[str]:
     yield from _plan(result, name, style)
     if result.plan:
         yield from _before_and_after(result, style)
+    if result.function_change is not None:
+        yield f"function {_kept(result.function_change)}"
     yield _outcome(result, style)
     yield from _skipped(result, style)
     yield ""
@@ -52,11 +57,12 @@ def _plan(result: FixResult, name: str, style: Style) -> Iterator[str]:
     # Layers made at one place (a loop, a comprehension) are one step for the reader.
     places: dict[tuple[str, str], list[str]] = {}
     for entry in result.plan:
-        places.setdefault((str(entry.location or name), f"{entry.norm}({entry.num_features})"), []).append(entry.after)
+        places.setdefault((str(entry.location or name), entry.constructed()), []).append(entry.after)
     steps = [f"{place}: {norm} after {span(layers, style, 'layer')}" for (place, norm), layers in places.items()]
     if not style.verbose and len(steps) > MOST_ROWS:
         steps = [*steps[:3], f"… {len(steps) - 5} more (-v) …", *steps[-2:]]
     yield from (f"  {step}" for step in steps)
+    yield from (f"  {note}" for note in dict.fromkeys(entry.note for entry in result.plan if entry.note))
     if result.without_bias:
         yield f"  bias dropped, since the norm makes it void: {span(result.without_bias, style, 'layer')}"
     yield ""
@@ -81,6 +87,13 @@ def _before_and_after(result: FixResult, style: Style) -> Iterator[str]:
     where = f" (from {after.measured_over[1]} back to {after.measured_over[0]})" if after.measured_over else ""
     change = f"{decades_figure(before.measured_decades)} -> {decades_figure(after.measured_decades)}"
     yield f"decades  {change}{where}"
+
+
+def _kept(change: float) -> str:
+    """How far the outputs in evaluation mode are from the old model's: rounding, or more."""
+    if change <= _ROUNDING:
+        return f"kept in evaluation mode: outputs differ by at most {change:.1e} of the largest"
+    return f"not kept to rounding: outputs in evaluation mode differ by up to {change:.1e} of the largest"
 
 
 def _pair(old: LayerGradient | None, new: LayerGradient | None, which: str = "weight") -> tuple[str, str]:
@@ -157,6 +170,16 @@ def _what_next(result: FixResult) -> Iterator[str]:
         yield "nothing is written; -i would change your source all the same, -o PATH write it elsewhere"
     else:
         yield "nothing is written yet: add -i to change your source, or -o PATH to write it elsewhere"
+    if result.weights is not None:
+        keys = "of the module above" if result.patch_refused is not None else "of the changed source"
+        yield f"weights written to {result.weights}" + (f", under the keys {keys}" if result.diff else "")
+    elif result.function_change is not None:
+        how = (
+            "--save-weights FILE writes them"
+            if result.diff
+            else "torch.save(result.model.state_dict(), FILE) keeps them"
+        )
+        yield f"what keeps the function is in the norms' values, not in the source: {how} with the other weights"
     yield f"old checkpoints: {_how_to_load(result)}"
 
 

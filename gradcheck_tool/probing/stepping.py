@@ -1,0 +1,76 @@
+"""A few optimizer steps on the probe's own batch: a start that looks healthy may break at once, and a gradient that is
+empty beneath a head of zeros fills.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradcheck_tool.capturing import forward_error
+from gradcheck_tool.inputs import Inputs
+from gradcheck_tool.probing.backward import Loss, read_grads, roots_of
+from gradcheck_tool.probing.draws import seed_all
+from gradcheck_tool.probing.magnitudes import norm
+from gradcheck_tool.structures import map_tensors
+
+STEP_SIZE = 1e-3
+"""What one step changes a weight by at most: the learning rate that Adam has by default (Kingma and Ba 2015), whose
+first step is this in the direction of the gradient's sign."""
+
+_EPSILON = 1e-8
+"""Adam's, but of the root mean square of the whole gradient, so that the scale of the loss changes no step. A
+tensor whose gradient is far below that of others is moved less, as under Adam, and not at all where it is lost beneath
+this."""
+
+
+def step(model: nn.Module, inputs: Inputs, loss_fn: Loss | None, targets: Any, seed: int, steps: int) -> int:
+    """Takes up to `steps` steps of gradient-sign descent in place; use inside `preserved`. Returns how many were taken:
+    it ends where there is no gradient, or one that is not finite.
+
+    Memory: one byte a parameter, besides the largest gradient.
+
+    Raises:
+        GradtoolError: the model's forward, or the loss, raises.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    count = sum(parameter.numel() for parameter in parameters)
+    for taken in range(steps):
+        found = _signs(model, inputs, loss_fn, targets, seed + taken, parameters)
+        total = math.hypot(*(size for size, _ in found.values())) if found else 0.0
+        if not 0.0 < total < math.inf:
+            return taken
+        epsilon = _EPSILON * total / math.sqrt(count)
+        with torch.no_grad():
+            for parameter in parameters:
+                if id(parameter) in found:
+                    size, sign = found[id(parameter)]
+                    size /= math.sqrt(parameter.numel())
+                    parameter.add_(sign.to(parameter.dtype), alpha=-STEP_SIZE * size / (size + epsilon))
+    return steps
+
+
+def _signs(
+    model: nn.Module, inputs: Inputs, loss_fn: Loss | None, targets: Any, seed: int, parameters: list[nn.Parameter]
+) -> dict[int, tuple[float, Tensor]]:
+    """By the id of the parameter, its gradient's norm and signs."""
+    args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), lambda tensor: tensor.detach().clone())
+    seed_all(seed)
+    found: dict[int, tuple[float, Tensor]] = {}
+
+    def keep(key: int, grad: Tensor) -> None:
+        found[key] = norm(grad), grad.detach().sign().nan_to_num_().to(torch.int8)
+
+    try:
+        with torch.enable_grad():
+            output = model(*args, **kwargs)
+    except Exception as error:  # the border to the user's code
+        raise forward_error(error, model, inputs) from error
+    with torch.enable_grad():
+        roots, cotangents = roots_of(output, loss_fn, targets, seed)
+    if any(root.requires_grad for root in roots):
+        read_grads(roots, parameters, cotangents, keep)
+    return found

@@ -1,0 +1,22 @@
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, width=16):
+        super().__init__()
+        self.w1 = nn.Parameter(torch.randn(8, width))
+        self.w2 = nn.Parameter(torch.randn(width, width))
+        self.w3 = nn.Parameter(torch.randn(width, width))
+        self.w4 = nn.Parameter(torch.randn(width, width))
+        self.out = nn.Linear(width, 2)
+
+    def forward(self, x):
+        x = torch.relu(x @ self.w1)
+        x = torch.relu(x @ self.w2)
+        x = torch.relu(x @ self.w3)
+        x = torch.relu(x @ self.w4)
+        return self.out(x)
+
+
+example_inputs = torch.randn(8, 8)
