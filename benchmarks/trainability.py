@@ -1,35 +1,47 @@
-"""Which small nets learn, and whether the tool knows: `python benchmarks/trainability.py label`.
+"""Which small nets learn, and whether the tool knows: `python benchmarks/trainability.py label|verdicts|invariance|auto`.
 
 `label` trains the cells of ground_truth/cells.py and writes ground_truth/labels.json (about an hour on one core; goes
-on where it was stopped).
+on where it was stopped). `verdicts` holds the probe's verdicts against the labels (2 minutes), `invariance` probes with
+the loss scaled, the samples permuted and in float64 (6 minutes), `auto` trains what `fix --auto` makes of the cells
+that do not learn (half an hour).
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
+import warnings
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from ground_truth.cells import all_cells, kept_out
+from ground_truth.judging import autotrainer, batch_of, best_of, outcome, profile_of, score
+from ground_truth.nets import build
 from ground_truth.training import BATCH, OPTIMIZERS, STEPS, label, trained
 from tabulate import tabulate
+from torch.nn.functional import cross_entropy
+
+import gradcheck_tool as gct
 
 LABELS = Path(__file__).with_name("ground_truth") / "labels.json"
+KINDS = ("trainable", "fragile", "untrainable")
+HALVES = ((False, "chosen on"), (True, "kept out"))
 
 
-def read_labels() -> dict[str, dict[str, object]]:
+def read_labels() -> dict[str, Any]:
     """What was found out of each cell, by its name."""
     if not LABELS.exists():
         return {}
-    found: dict[str, dict[str, object]] = json.loads(LABELS.read_text())["cells"]
+    found: dict[str, Any] = json.loads(LABELS.read_text())["cells"]
     return found
 
 
-def make_labels() -> None:
+def make_labels() -> int:
     """Trains the cells that have no label yet. Written after each, whole or not at all."""
     cells = all_cells()
     known = read_labels()
@@ -37,37 +49,95 @@ def make_labels() -> None:
     for number, cell in enumerate(cells, 1):
         if cell.name in labels:
             continue
-        runs = trained(cell)
-        labels[cell.name] = {"label": label(runs), "kept_out": kept_out(cell), "runs": [asdict(run) for run in runs]}
-        for run in labels[cell.name]["runs"]:  # type: ignore[attr-defined]
+        runs = [asdict(run) for run in (found := trained(cell))]
+        for run in runs:
             run["share"], run["seconds"] = round(run["share"], 4), round(run["seconds"], 2)
+        labels[cell.name] = {"label": label(found), "kept_out": kept_out(cell), "runs": runs}
         head = {"torch": torch.__version__, "steps": STEPS, "batch": BATCH, "optimizers": list(OPTIMIZERS)}
         partial = LABELS.with_suffix(".partial")
         partial.write_text(json.dumps(head | {"cells": labels}, indent=1) + "\n")
         os.replace(partial, LABELS)
-        shares = " ".join(f"{run.share:.2f}" for run in runs)
+        shares = " ".join(f"{run['share']:.2f}" for run in runs)
         print(f"{number}/{len(cells)} {labels[cell.name]['label']:12} {cell.name}  {shares}", flush=True)
-
-
-def count_labels() -> None:
-    """How many cells of each label, in both halves."""
-    labels = read_labels()
     counts = Counter((entry["kept_out"], entry["label"]) for entry in labels.values())
-    kinds = ("trainable", "fragile", "untrainable")
-    rows = [("kept out" if half else "to choose on", *(counts[half, kind] for kind in kinds)) for half in (False, True)]
-    print(tabulate(rows, ("", *kinds)))
+    print(tabulate([(name, *(counts[half, kind] for kind in KINDS)) for half, name in HALVES], ("", *KINDS)))
+    return 0
+
+
+def judge() -> int:
+    """Verdicts and AUTOTRAINER's rules against the labels, and every cell of which the verdict is wrong."""
+    labels = read_labels()
+    rows, wrong = [], []
+    profiles = {cell.name: (cell, profile_of(cell)) for cell in all_cells() if cell.name in labels}
+    for half, name in HALVES:
+        mine = [
+            (labels[key]["label"] == "untrainable", cell, profile)
+            for key, (cell, profile) in profiles.items()
+            if labels[key]["kept_out"] == half and labels[key]["label"] != "fragile"
+        ]
+        truth = [untrainable for untrainable, _, _ in mine]
+        for who, sick in (
+            ("gradtool probe", [profile.verdict != "healthy" for _, _, profile in mine]),
+            ("AUTOTRAINER, step 0", [autotrainer(profile) for _, _, profile in mine]),
+        ):
+            found = score(sick, truth)
+            rows.append((name, who, found.recall, found.precision, *vars(found).values()))
+        for untrainable, cell, profile in mine:
+            if untrainable != (profile.verdict != "healthy"):
+                best = max(run["share"] for run in labels[cell.name]["runs"])
+                why = profile.reasons[0] if profile.verdict != "healthy" else "-"
+                wrong.append((name, f"{best:.2f}", profile.verdict, cell.name, why))
+    head = ("cells", "", "recall", "precision", "found", "missed", "false", "right")
+    print(tabulate(rows, head, floatfmt=".3f"))
+    print("\nWrong: the best share of the way from chance to all right, the verdict, the cell\n")
+    print(tabulate(wrong, ("cells", "best", "verdict", "cell", "reason")))
+    return 0
+
+
+def vary() -> int:
+    """The verdicts when the scale of the loss, the order of the samples or the dtype changes; 1 if one differs."""
+    changes = ("1e-6", "1e6", "permuted", "float64")
+    differing, cells = [], all_cells()
+    for cell in cells:
+        verdicts = [profile_of(cell, change).verdict for change in ("", *changes)]
+        if len(set(verdicts)) > 1:
+            differing.append((cell.name, *verdicts))
+    print(tabulate(differing, ("cell", "as it is", *changes)))
+    print(f"{len(differing)} of {len(cells)} cells get another verdict")
+    return 1 if differing else 0
+
+
+def heal() -> int:
+    """What `fix --auto` makes of the untrainable cells, trained."""
+    labels = read_labels()
+    counts: Counter[tuple[bool, str]] = Counter()
+    for cell in all_cells():
+        entry = labels.get(cell.name)
+        if entry is None or entry["label"] != "untrainable":
+            continue
+        x, y = batch_of(cell)
+        result = gct.fix(build(cell), x, loss_fn=cross_entropy, targets=y, auto=True)
+        run = best_of(cell, lambda made=result.model: copy.deepcopy(made))  # type: ignore[misc]
+        counts[entry["kept_out"], outcome(run)] += 1
+        tried = ",".join(trial.remedy for trial in result.tried)
+        print(f"{outcome(run):6} {run.share:.2f} {result.remedy} ({tried})  {cell.name}", flush=True)
+    ends = ("learns", "half", "not")
+    print(tabulate([(name, *(counts[half, end] for end in ends)) for half, name in HALVES], ("untrainable", *ends)))
+    return 0
+
+
+COMMANDS = {"label": make_labels, "verdicts": judge, "invariance": vary, "auto": heal}
 
 
 def main(arguments: list[str]) -> int:
     """Run what is asked for."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # numbers below 1e-38 teach no net anything, and take a hundred times as long
-    if arguments != ["label"]:
+    warnings.filterwarnings("ignore", category=RuntimeWarning)
+    if len(arguments) != 1 or arguments[0] not in COMMANDS:
         print(__doc__)
         return 2
-    make_labels()
-    count_labels()
-    return 0
+    return COMMANDS[arguments[0]]()
 
 
 if __name__ == "__main__":

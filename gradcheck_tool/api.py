@@ -23,6 +23,7 @@ from gradcheck_tool.results import AuditReport, FixResult, GradientProfile, Prob
 from gradcheck_tool.rules import parse_codes
 from gradcheck_tool.target import Subject, materialize, unwrapped
 from gradcheck_tool.target.request import LoadRequest
+from gradcheck_tool.verdict import STEPS
 
 Progress = Callable[[str, int, int], None]
 """Is told (what is done now, steps done, steps in all)."""
@@ -69,16 +70,18 @@ def probe(
     *,
     input_size: Sequence[int] | Sequence[Sequence[int]] | None = None,
     seed: int = 0,
+    steps: int = STEPS,
 ) -> GradientProfile:
-    """Runs `model` once forward and backward in training mode and reports the gradient norm of every weight layer, with
-    a verdict. The model is left as it was.
+    """Runs `model` forward and backward in training mode and reports the gradient norm of every weight layer, with a
+    verdict, for which it looks once more after a few optimizer `steps`. The model is left as it was.
 
     Without `loss_fn(output, targets)` the loss is a random projection of every floating output.
 
     Raises:
         GradtoolError: the model does not run on these inputs, or gives nothing that a gradient can be taken of.
     """
-    return probe_subject(_subject(model, example_inputs, input_size, loss_fn, targets, seed), seed=seed).probe
+    subject = _subject(model, example_inputs, input_size, loss_fn, targets, seed)
+    return probe_subject(subject, seed=seed, steps=steps).probe
 
 
 def fix(
@@ -91,10 +94,12 @@ def fix(
     loss_fn: Callable[[Any, Any], Any] | None = None,
     targets: Any = None,
     seed: int = 0,
+    auto: bool = False,
     drop_bias: bool = False,
     keep_function: bool = False,
 ) -> FixResult:
-    """Inserts a norm behind every block of every chain that `audit` would find, and probes before and after.
+    """Inserts a norm behind every block of every chain that `audit` would find, and probes before and after; or with
+    `auto` tries what might heal the model, and takes the smallest change that does.
 
     The fixed model is a `torch.fx.GraphModule` with a copy of the weights; `model` is left as it was. Build the
     optimizer from the fixed model's parameters.
@@ -102,6 +107,8 @@ def fix(
     Args:
         norm: "batch", "layer", "group", "instance" or "rms"; or "auto", for each layer the one of batch, layer and
             group norm that fits it. Layers that the norm does not fit are under `skipped`, with the reason.
+        auto: measure the remedies instead (new weights, norms, other activations, …); a healthy model is left alone.
+            With `keep_function`, none that throws weights away.
         drop_bias: also take the biases away that the norms behind them make void. Old checkpoints have them still.
         keep_function: let the norms start as the identity in evaluation mode, with the statistics of the inputs, for
             weights that are trained already. Only batch norm can.
@@ -113,7 +120,13 @@ def fix(
     remedy = InsertNorm(norm)
     subject = _subject(model, example_inputs, input_size, loss_fn, targets, seed)
     return fix_subject(
-        subject, norm=remedy.kind, min_depth=min_depth, seed=seed, drop_bias=drop_bias, keep_function=keep_function
+        subject,
+        norm=remedy.kind,
+        auto=auto,
+        min_depth=min_depth,
+        seed=seed,
+        drop_bias=drop_bias,
+        keep_function=keep_function,
     )
 
 
@@ -183,12 +196,14 @@ def audit_subject(
     return report
 
 
-def probe_subject(subject: Subject, *, seed: int = 0, progress: Progress | None = None) -> ProbeReport:
+def probe_subject(
+    subject: Subject, *, seed: int = 0, steps: int = STEPS, progress: Progress | None = None
+) -> ProbeReport:
     """`probe` of a loaded target."""
     tell = progress or _silent
     tell("probing", 0, 1)
     subject = measurable(subject, seed)
-    profile = measure(subject, seed)
+    profile = measure(subject, seed, steps=steps)
     tell("done", 1, 1)
     return ProbeReport(subject.target, describe(subject.model, subject.inputs), profile)
 
@@ -197,6 +212,7 @@ def fix_subject(
     subject: Subject,
     *,
     norm: NormKind = "batch",
+    auto: bool = False,
     min_depth: int = 4,
     seed: int = 0,
     drop_bias: bool = False,
@@ -211,25 +227,37 @@ def fix_subject(
     fixed model's weights to the file `save_weights`.
 
     Args:
+        norm: which norm goes in.
+        auto: measures the remedies instead, and takes the smallest one that heals.
         request: how the target was loaded; what its spec alone says by default.
     """
     from gradcheck_tool import fixing  # which imports LibCST
 
     if request is None and (subject.target.file is not None or ":" in subject.target.spec):
         request = LoadRequest(subject.target.spec)
-    return fixing.fix(
-        subject,
-        request,
-        remedy=InsertNorm(norm),
-        min_depth=min_depth,
-        seed=seed,
-        drop_bias=drop_bias,
-        keep_function=keep_function,
-        output=output,
-        in_place=in_place,
-        save_weights=save_weights,
-        tell=progress or _silent,
-    )
+    tell = progress or _silent
+
+    def insert(remedy: InsertNorm) -> FixResult:
+        return fixing.fix(
+            subject,
+            request,
+            remedy=remedy,
+            min_depth=min_depth,
+            seed=seed,
+            drop_bias=drop_bias,
+            keep_function=keep_function,
+            output=output,
+            in_place=in_place,
+            save_weights=save_weights,
+            tell=tell,
+        )
+
+    if not auto:
+        return insert(InsertNorm(norm))
+    from gradcheck_tool.fixing.auto import auto_fix
+
+    trained = request is not None and request.weights is not None
+    return auto_fix(subject, min_depth=min_depth, seed=seed, trained=trained or keep_function, insert=insert, tell=tell)
 
 
 def _subject(

@@ -12,6 +12,7 @@ from gradcheck_tool.auditing import Reading
 from gradcheck_tool.inputs.samples import enough, varied
 from gradcheck_tool.results import GradientProfile
 from gradcheck_tool.target import Subject
+from gradcheck_tool.verdict import STEPS
 
 
 def measurable(subject: Subject, seed: int, always: bool = False) -> Subject:
@@ -26,15 +27,21 @@ def measurable(subject: Subject, seed: int, always: bool = False) -> Subject:
 
 
 def measure(
-    subject: Subject, seed: int, reading: Reading | None = None, over: Sequence[Sequence[str]] | None = None
+    subject: Subject,
+    seed: int,
+    reading: Reading | None = None,
+    over: Sequence[Sequence[str]] | None = None,
+    steps: int = STEPS,
 ) -> GradientProfile:
-    """The profile of a `measurable` subject, over the chains given, or those of `reading`."""
+    """The profile of a `measurable` subject, over the chains given, or those of `reading`, at the start and after
+    `steps` optimizer steps."""
     return probing.probe(
         subject.model,
         subject.inputs,
         loss_fn=subject.loss_fn,
         targets=subject.targets,
         seed=seed,
+        steps=steps,
         structure=reading.structure if reading else None,
         over=over,
     )

@@ -135,8 +135,8 @@ class Chain:
     note: str | None = None
     """Why there is no prediction, where there is none."""
     predicted_decades_with_bn: float | None = None
-    """What it would be with batch norm behind every block, as `fix --insert-bn` puts it, for the batch size of the inputs;
-    None where it is not known, or the chain is one that fix leaves alone."""
+    """What it would be with batch norm behind every block, as `fix --insert-bn` puts it, for the batch size of the
+    inputs; None where it is not known, or the chain is one that fix leaves alone."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,9 @@ class Forecast:
     """What theory says of the whole model, for inputs of unit second moment that are independent from sample to sample.
 
     `decades`: log10 of the gradient norm at the output of the first weight layer over that at the last, `over` their
-    names. `spread_decades`: log10 of how far samples differ, relative to their size, in what the last of them reads over
-    what the first reads: −3 is a net whose output hardly depends on its input. None where the theory does not hold, and
-    `note` says why.
+    names. `spread_decades`: log10 of how far samples differ, relative to their size, in what the last of them reads
+    over what the first reads: −3 is a net whose output hardly depends on its input. None where the theory does not
+    hold, and `note` says why.
     """
 
     decades: float | None
@@ -357,6 +357,25 @@ class Skip:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One remedy that `fix --auto` tried: what the probe says of the model that came of it, how many things it changes,
+    and what it costs, measured: parameters added, and the time of a training step and the memory held for the backward
+    pass over those of the model as it was. `breaks`: what it costs besides, a sentence each."""
+
+    remedy: str
+    title: str
+    verdict: Verdict
+    reason: str | None
+    measured_decades: float | None
+    heals: bool
+    changes: int
+    parameters: int
+    step_time_ratio: float | None
+    memory_ratio: float | None
+    breaks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class FixResult(_Printable):
     """The fixed model and what it was worth, measured over the same layers before and after.
 
@@ -384,6 +403,14 @@ class FixResult(_Printable):
     function was to be kept."""
     weights: str | None = None
     """The file that the fixed model's weights were written to."""
+    auto: bool = False
+    """Whether the remedy was to be chosen by measuring."""
+    remedy: str | None = None
+    """Which one was chosen; None where none was tried, or none heals."""
+    tried: tuple[Trial, ...] = ()
+    """What `auto` tried, in that order."""
+    steps: tuple[str, ...] = ()
+    """What a remedy other than norms changes, a line each."""
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON of `fix`."""
@@ -400,6 +427,10 @@ class FixResult(_Printable):
             "patch_refused": self.patch_refused,
             "function_change": to_json(self.function_change),
             "weights": self.weights,
+            "auto": self.auto,
+            "remedy": self.remedy,
+            "tried": to_json(self.tried),
+            "steps": to_json(self.steps),
         }
 
 

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from gradcheck_tool.results import LayerGradient, Verdict
 from gradcheck_tool.wording import in_short, multiple
 
+STEPS = 2
+"""After one step the biases have moved, and what was too small to count against them shows; the second lets gradients
+through that the first has opened (benchmarks/trainability.py)."""
+
 VANISHING_DECADES = -4.2
 """Shrinkage of the gradient norm of the layers' outputs over a chain, at the start and still after the steps.
 

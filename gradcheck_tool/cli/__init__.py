@@ -21,6 +21,7 @@ from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.files import require_writable
 from gradcheck_tool.report import QUIET, render
 from gradcheck_tool.results import Verdict
+from gradcheck_tool.verdict import STEPS
 
 if TYPE_CHECKING:
     from gradcheck_tool.remedy.insert_norm import NormKind
@@ -118,18 +119,26 @@ Examples:
   gradtool probe --input ids=8x128:int64 "model.py:build(depth=50)"
   gradtool probe --weights checkpoint.pt --format json model.py:Net"""
 )
+@click.option(
+    "--steps",
+    type=click.IntRange(0),
+    default=STEPS,
+    show_default=True,
+    help="Optimizer steps after which the verdict looks once more; they are undone.",
+)
 @_verb
-def probe(run: Run) -> int:
+def probe(run: Run, steps: int) -> int:
     """Measure the gradient norm of every weight layer.
 
-    Runs TARGET forward and backward once, leaves it as it was, and gives a verdict. Exits with 1 unless healthy.
+    Runs TARGET forward and backward, takes a few optimizer steps and looks again, leaves it as it was, and gives a
+    verdict. Exits with 1 unless healthy.
     """
     run.rule_codes()  # without effect here, but a misspelt one is never passed over
     subject = run.load()
     from gradcheck_tool import api
 
     with Progress(not run.options.quiet) as progress:
-        report = api.probe_subject(subject, seed=run.options.seed, progress=progress)
+        report = api.probe_subject(subject, seed=run.options.seed, steps=steps, progress=progress)
     run.publish(report)
     return OK if report.ok or run.options.fail_on == "never" else FINDINGS
 
@@ -138,6 +147,7 @@ def probe(run: Run) -> int:
     epilog="""\b
 Examples:
   gradtool fix --insert-bn model.py                 show the effect and the diff, write nothing
+  gradtool fix --auto model.py                      the smallest remedy that heals
   gradtool fix --norm auto model.py                 the norm that fits each layer
   gradtool fix --insert-bn --diff model.py          the diff alone
   gradtool fix --insert-bn -i model.py              change model.py itself
@@ -150,6 +160,7 @@ Examples:
     help="Insert this norm between each layer of a chain and its activation; auto: the one that fits the layer.",
 )
 @click.option("--insert-bn", is_flag=True, help="The same as --norm batch.")
+@click.option("--auto", is_flag=True, help="Measure the remedies and take the smallest one that heals.")
 @click.option("--diff", "diff_only", is_flag=True, help="Show the diff alone; exits with 1 while it is not written.")
 @click.option("--drop-bias", is_flag=True, help="Also take away the biases that the new norms make void.")
 @click.option("--keep-function", is_flag=True, help="For trained weights: the norms start as the identity.")
@@ -171,6 +182,7 @@ def fix(
     run: Run,
     norm: NormKind | None,
     insert_bn: bool,
+    auto: bool,
     diff_only: bool,
     drop_bias: bool,
     keep_function: bool,
@@ -178,14 +190,18 @@ def fix(
     output: Path | None,
     save_weights: Path | None,
 ) -> int:
-    """Insert normalization into your own source and measure the effect.
+    """Insert normalization into your own source, or find what heals, and measure the effect.
 
     Probes TARGET before and after. Writes nothing without --in-place or --output. Exits with 1 if the fix does not
     improve.
     """
     asked = run.options
-    if norm is None and not insert_bn:
-        raise GradtoolError("fix needs to know the remedy", hint="add --norm auto, or --insert-bn for batch norm")
+    if norm is None and not insert_bn and not auto:
+        raise GradtoolError(
+            "fix needs to know the remedy", hint="add --auto, --norm auto, or --insert-bn for batch norm"
+        )
+    if auto and (insert_bn or norm is not None):
+        raise GradtoolError("--auto chooses the remedy, and a norm is asked for too", hint="give one of the two")
     if insert_bn and norm not in (None, "batch"):
         raise GradtoolError(f"--insert-bn is --norm batch, and --norm {norm} is given too", hint="give one of the two")
     if diff_only and asked.format != "text":
@@ -204,6 +220,7 @@ def fix(
         result = api.fix_subject(
             subject,
             norm=norm or "batch",
+            auto=auto,
             min_depth=asked.min_depth,
             seed=asked.seed,
             drop_bias=drop_bias,
@@ -224,7 +241,10 @@ def fix(
         run.publish(result)
     if asked.fail_on == "never":
         return OK
-    unwritten = (diff_only or in_place) and bool(result.diff) and result.written is None
+    asked_to_write = in_place or output is not None
+    unwritten = result.written is None and (
+        (bool(result.diff) and (diff_only or in_place)) or (bool(result.steps) and (diff_only or asked_to_write))
+    )
     return FINDINGS if unwritten or result.improved is False else OK
 
 

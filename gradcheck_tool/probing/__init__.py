@@ -24,14 +24,10 @@ from gradcheck_tool.probing.stepping import step
 from gradcheck_tool.probing.zeros import explain_zeros
 from gradcheck_tool.results import AfterSteps, GradientProfile, ProbeOutput
 from gradcheck_tool.state import preserved, training_mode
-from gradcheck_tool.verdict import Evidence, judge
+from gradcheck_tool.verdict import STEPS, Evidence, judge
 from gradcheck_tool.wording import in_short
 
-__all__ = ["STEPS", "probe"]
-
-STEPS = 2
-"""After one step the biases have moved, and what was too small to count against them shows; the second lets gradients
-through that the first has opened (benchmarks/trainability.py)."""
+__all__ = ["probe"]
 
 
 def probe(

@@ -67,7 +67,9 @@ def _batch(output: Output) -> Fit | str:
     if output.is_sequence:
         return f"its output ({output.size}) is a sequence: batch norm would take the wrong axis for channels"
     if output.shape[0] * output.positions == 1:
-        return f"its output ({output.size}) has one value per channel, of which there is no variance; two samples have one"
+        return (
+            f"its output ({output.size}) has one value per channel, of which there is no variance; two samples have one"
+        )
     return Fit(f"BatchNorm{max(output.spatial, 1)}d")
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from gradcheck_tool.border import users_code
 from gradcheck_tool.inputs import Inputs
 from gradcheck_tool.inputs.draw import model_device
-from gradcheck_tool.probing.draws import seed_all
 from gradcheck_tool.probing.backward import floating_in, roots_of
+from gradcheck_tool.probing.draws import seed_all
 from gradcheck_tool.probing.magnitudes import norm
 from gradcheck_tool.structures import map_tensors
 

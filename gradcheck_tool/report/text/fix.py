@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gradcheck_tool.report.text.diff import diff_text
 from gradcheck_tool.report.text.probe import how_measured, verdict_word
+from gradcheck_tool.report.text.tried import tried_lines, untreated
 from gradcheck_tool.report.text.words import (
     MOST_ROWS,
     Style,
@@ -34,8 +35,9 @@ def fix_lines(result: FixResult, style: Style) -> Iterator[str]:
         yield f"{name}: {_outcome(result, style)}"
         yield from _refused(result)
         return
+    yield from tried_lines(result, name, style)
     yield from _plan(result, name, style)
-    if result.plan:
+    if result.plan or result.steps:
         yield from _before_and_after(result, style)
     if result.function_change is not None:
         yield f"function {_kept(result.function_change)}"
@@ -107,7 +109,9 @@ def _pair(old: LayerGradient | None, new: LayerGradient | None, which: str = "we
 
 def _outcome(result: FixResult, style: Style) -> str:
     """Whether it helped, in one plain sentence."""
-    if not result.plan:
+    if result.auto and result.remedy is None:
+        return untreated(result, style)
+    if not result.plan and not result.steps:
         if result.skipped:
             return f"{style.paint('Nothing inserted', 'yellow', bold=True)}: every layer in question was skipped."
         return f"{style.paint('Nothing to do', 'green', bold=True)}: no chain of unnormalized blocks is deep enough."
@@ -156,10 +160,12 @@ def _skipped(result: FixResult, style: Style) -> Iterator[str]:
 
 
 def _what_next(result: FixResult) -> Iterator[str]:
-    if not result.plan:
+    if not result.plan and not result.steps:
         return
     yield ""
     yield from _refused(result)
+    if result.steps:
+        return
     if result.written is not None:
         yield f"written to {result.written}" + (", although it did not improve" if result.improved is False else "")
     elif not result.diff:

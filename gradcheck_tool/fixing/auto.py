@@ -1,0 +1,166 @@
+"""`fix --auto`: the remedies that suit a sick model, tried from the smallest, each measured, until one heals it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from gradcheck_tool import auditing
+from gradcheck_tool.capturing import CapturedModule, capture
+from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.inputs import describe
+from gradcheck_tool.measuring import measurable, measure
+from gradcheck_tool.remedy.activations import ChangeActivation
+from gradcheck_tool.remedy.base import Case, Plan, Remedy
+from gradcheck_tool.remedy.branches import ScaleBranches
+from gradcheck_tool.remedy.combination import Combination, steps_of
+from gradcheck_tool.remedy.cost import cost
+from gradcheck_tool.remedy.insert_norm import InsertNorm
+from gradcheck_tool.remedy.outcome import improved, reached
+from gradcheck_tool.remedy.plan import covered
+from gradcheck_tool.remedy.reinitialize import Reinitialize
+from gradcheck_tool.remedy.scale_inputs import ScaleInputs
+from gradcheck_tool.results import FixResult, GradientProfile, Trial
+from gradcheck_tool.target import Subject
+
+NO_SOURCE = (
+    "new weights and changed calls are in no line of the source that could be rewritten; the fixed model is what "
+    "gradcheck_tool.fix(model, inputs, auto=True).model is"
+)
+
+
+def candidates(trained: bool) -> tuple[Remedy, ...]:
+    """What is tried, in this order: what draws numbers anew before what exchanges a function, and that before what adds
+    layers. Where an activation lets no gradient pass (e^x), norms look healthy and do not train: it goes first. Chosen
+    by real trainings (benchmarks/remedies.py).
+
+    Args:
+        trained: whether the model has learned already: then nothing is tried that throws its weights away.
+    """
+    if trained:
+        return InsertNorm("auto"), InsertNorm("layer")
+    return (
+        ScaleInputs(),
+        Reinitialize(),
+        Combination((ScaleInputs(), Reinitialize())),
+        ScaleBranches(),
+        Combination((Reinitialize(), ScaleBranches())),
+        Combination((ChangeActivation(), Reinitialize())),
+        InsertNorm("auto"),
+        InsertNorm("layer"),
+        Combination((Reinitialize(), InsertNorm("auto"))),
+        Combination((ChangeActivation(), Reinitialize(), InsertNorm("auto"))),
+    )
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A remedy that was tried: its plan, the model that came of it, and what was measured of that."""
+
+    remedy: Remedy
+    plan: Plan
+    model: CapturedModule
+    profile: GradientProfile
+
+
+def auto_fix(
+    subject: Subject,
+    *,
+    min_depth: int,
+    seed: int,
+    trained: bool,
+    insert: Callable[[InsertNorm], FixResult],
+    tell: Callable[[str, int, int], None],
+) -> FixResult:
+    """The result of the first remedy that heals; of a healthy model a result with nothing in it.
+
+    Args:
+        subject: the model and its inputs.
+        min_depth: the number of blocks from which a chain is treated.
+        seed: of the probe.
+        trained: whether the model's weights are worth keeping.
+        insert: the whole fix by a norm, source included, for where norms are what heals.
+        tell: is told (what is done now, steps done, steps in all).
+
+    Raises:
+        GradtoolError: the model does not run on these inputs, or has no weights to measure.
+    """
+    remedies = candidates(trained)
+    model = subject.model
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise GradtoolError(
+            "the model is on the meta device: without weights no remedy can be measured", hint="use --norm instead"
+        )
+    tell("probing", 0, len(remedies) + 1)
+    subject = measurable(subject, seed, always=True)
+    reading = auditing.read(model, subject.inputs)
+    over = covered(reading.structure.chains, min_depth)
+    before = measure(subject, seed, reading, over or None)
+    over = reached(over, before)
+    captured: CapturedModule = capture(model, subject.inputs)[0]
+    case = Case(model, subject.inputs, reading.structure, min_depth, subject.births)
+    trials: list[Trial] = []
+    best: _Attempt | None = None
+    for number, remedy in enumerate(remedies if before.verdict != "healthy" else ()):
+        tell(f"trying {remedy.name}", number + 1, len(remedies) + 1)
+        attempt = _attempt(remedy, captured, case, subject, seed, over, trials)
+        if attempt is not None and attempt.profile.verdict == "healthy":
+            best = attempt
+            break
+    if best is not None and isinstance(best.remedy, InsertNorm):
+        return replace(insert(best.remedy), tried=tuple(trials), remedy=best.remedy.name, auto=True)
+    tell("done", len(remedies) + 1, len(remedies) + 1)
+    return FixResult(
+        target=subject.target,
+        inputs=describe(model, subject.inputs),
+        plan=(),
+        skipped=best.plan.skipped if best else (),
+        before=before,
+        after=best.profile if best else before,
+        improved=improved(before, best.profile) if best else (None if before.verdict == "healthy" else False),
+        renamed={},
+        diff="",
+        written=None,
+        model=copy.deepcopy(best.model if best else captured),
+        patch_refused=NO_SOURCE if best else None,
+        auto=True,
+        tried=tuple(trials),
+        remedy=best.remedy.name if best else None,
+        steps=tuple(map(str, steps_of(best.plan))) if best else (),
+    )
+
+
+def _attempt(
+    remedy: Remedy,
+    captured: CapturedModule,
+    case: Case,
+    subject: Subject,
+    seed: int,
+    over: Sequence[Sequence[str]],
+    trials: list[Trial],
+) -> _Attempt | None:
+    """Tries a remedy and adds to `trials`; None where there is nothing that it can do, or it does no more than a
+    smaller one."""
+    plan = remedy.plan(case)
+    if not plan.steps or (isinstance(remedy, Combination) and len(plan.steps) < len(remedy.remedies)):
+        return None
+    fixed = remedy.apply(captured, plan, case)
+    profile = measure(replace(subject, model=fixed), seed, over=over or None)
+    measured = cost(captured, fixed, case.inputs)
+    trials.append(
+        Trial(
+            remedy=remedy.name,
+            title=remedy.title,
+            verdict=profile.verdict,
+            reason=profile.reasons[0] if profile.reasons else None,
+            measured_decades=profile.measured_decades,
+            heals=profile.verdict == "healthy",
+            changes=len(list(steps_of(plan))),
+            parameters=measured.parameters,
+            step_time_ratio=measured.step_time_ratio,
+            memory_ratio=measured.memory_ratio,
+            breaks=remedy.breaks,
+        )
+    )
+    return _Attempt(remedy, plan, fixed, profile)
