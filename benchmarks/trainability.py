@@ -1,4 +1,4 @@
-"""Which small nets learn, and whether the tool knows: `python benchmarks/trainability.py label|verdicts|invariance|auto`.
+"""Which small nets learn, and whether the tool knows: `python benchmarks/trainability.py COMMAND`.
 
 `label` trains the cells of ground_truth/cells.py and writes ground_truth/labels.json (about an hour on one core; goes
 on where it was stopped). `verdicts` holds the probe's verdicts against the labels (2 minutes), `invariance` probes with
@@ -49,7 +49,8 @@ def make_labels() -> int:
     for number, cell in enumerate(cells, 1):
         if cell.name in labels:
             continue
-        runs = [asdict(run) for run in (found := trained(cell))]
+        found = trained(cell)
+        runs = [asdict(run) for run in found]
         for run in runs:
             run["share"], run["seconds"] = round(run["share"], 4), round(run["seconds"], 2)
         labels[cell.name] = {"label": label(found), "kept_out": kept_out(cell), "runs": runs}

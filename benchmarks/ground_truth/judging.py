@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from ground_truth.data import data_named
-from ground_truth.nets import Cell, build
-from ground_truth.training import HALFWAY, LEARNED, OPTIMIZERS, Run, train
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradcheck_tool as gct
 from gradcheck_tool.results import GradientProfile
+from ground_truth.data import data_named
+from ground_truth.nets import Cell, build
+from ground_truth.training import HALFWAY, LEARNED, OPTIMIZERS, Run, train
 
 SAMPLES = 64
 
