@@ -46,6 +46,7 @@ def candidates(trained: bool) -> tuple[Remedy, ...]:
         Combination((ScaleInputs(), Reinitialize())),
         ScaleBranches(),
         Combination((Reinitialize(), ScaleBranches())),
+        ChangeActivation(),
         Combination((ChangeActivation(), Reinitialize())),
         InsertNorm("auto"),
         InsertNorm("layer"),
