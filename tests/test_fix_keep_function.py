@@ -271,7 +271,7 @@ def test_fresh_norms_can_be_saved_too(folder: Path) -> None:
 
 def test_that_the_source_does_not_hold_them_is_said(folder: Path) -> None:
     result = fix("--keep-function", "model.py:Net")
-    assert "the norms' values, not in the source: --save-weights FILE writes them" in result.stdout
+    assert "the norms' values, which no source holds: --save-weights FILE writes them" in result.stdout
 
 
 def test_nothing_is_written_where_there_is_nothing_to_do(folder: Path) -> None:

@@ -383,7 +383,7 @@ def test_the_module_that_is_written_instead_has_every_kind(folder: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ((), "fix needs to know the remedy; add --norm auto, or --insert-bn for batch norm"),
+        ((), "fix needs to know the remedy; add --auto, --norm auto, or --insert-bn for batch norm"),
         (("--insert-bn", "--norm", "layer"), "--insert-bn is --norm batch, and --norm layer is given too"),
         (("--norm", "bach"), "Invalid value for '--norm': 'bach' is not one of 'auto', 'batch', 'layer'"),
     ],

@@ -177,6 +177,21 @@ RESULTS: dict[str, AuditReport | ProbeReport | GradientProfile | FixResult] = {
         skipped=(Skip("head", "it is the head"),),
         renamed={"tail.2.weight": "tail.3.weight", "tail.2.bias": "tail.3.bias"},
     ),
+    "fix-several-norms": replace(
+        IMPROVED,
+        plan=(
+            *PLAN[:2],
+            Insertion("mix", "LayerNorm", 64, None, None, "LayerNorm: what comes out is a sequence"),
+            Insertion("top", "LayerNorm", 64, None, None, "LayerNorm: what comes out is a sequence"),
+            Insertion("conv", "GroupNorm", 64, HERE, 4, "GroupNorm: the batch has 2 samples"),
+            Insertion("last", "InstanceNorm2d", 3, HERE),
+        ),
+        diff="",
+    ),
+    "fix-function-kept": replace(IMPROVED, plan=PLAN[:2], function_change=2.1e-7),
+    "fix-weights-saved": replace(
+        IMPROVED, plan=PLAN[:2], function_change=0.0031, weights="kept.pt", written="deep sigmoid.py"
+    ),
     "fix-in-python": replace(IMPROVED, target=Target("Net", None, "Net"), diff=""),
 }
 VERBOSITIES = {"normal": NORMAL, "quiet": QUIET, "verbose": VERBOSE}

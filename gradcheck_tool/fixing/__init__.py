@@ -79,7 +79,8 @@ def fix(
     tell("rewriting", 2, _STEPS)
     captured: CapturedModule = capture(model, subject.inputs)[0]
     fresh = remedy.apply(captured, planned, case) if plan else captured
-    norms = [name for name, _ in fresh.named_modules() if name not in dict(captured.named_modules())]
+    old = {name for name, _ in captured.named_modules()}
+    norms = [name for name, _ in fresh.named_modules() if name not in old]
     void = void_biases(reading.structure, model, plan) if drop_bias else ()
     if void and request is not None and is_own(subject.target):  # where the source cannot, the graph does not either
         kept = keeps_bias(model, reading.structure, plan, subject.origins, void)

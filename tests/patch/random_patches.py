@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 from random_sources import Source
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from gradcheck_tool.auditing import Reading, read
 from gradcheck_tool.capturing import capture
 from gradcheck_tool.remedy.base import Case
-from gradcheck_tool.remedy.insert_norm import InsertNorm, insertions_of
+from gradcheck_tool.remedy.insert_norm import InsertNorm, NormKind, insertions_of
 from gradcheck_tool.remedy.patch.proposing import Refused, propose
-from gradcheck_tool.remedy.rewrite import insert
+from gradcheck_tool.remedy.rewrite import insert, new_norm
 from gradcheck_tool.results import Insertion
 from gradcheck_tool.structures import tensors_in
 from gradcheck_tool.target import Subject, load_subject
@@ -61,17 +61,17 @@ def visited(folder: Path, files: Mapping[str, str | bytes]) -> Iterator[Subject]
         sys.modules.update(hidden)
 
 
-def planned(subject: Subject) -> tuple[Reading, Plan]:
+def planned(subject: Subject, kind: NormKind = "batch") -> tuple[Reading, Plan]:
     reading = read(subject.model, subject.inputs)
     case = Case(subject.model, subject.inputs, reading.structure, DEPTH, subject.births)
-    return reading, insertions_of(InsertNorm().plan(case))
+    return reading, insertions_of(InsertNorm(kind).plan(case))
 
 
-def outcome(source: Source, folder: Path) -> Outcome:
+def outcome(source: Source, folder: Path, kind: NormKind = "batch") -> Outcome:
     """Patches a source in `folder`, which does not exist yet, and looks at the first proposal."""
     before = {name: text.encode() for name, text in source.files.items()}
     with visited(folder / "before", source.files) as subject:
-        reading, plan = planned(subject)
+        reading, plan = planned(subject, kind)
         if not plan:
             return Outcome("nothing")
         rewritten = insert(capture(subject.model, subject.inputs)[0], plan)
@@ -92,7 +92,7 @@ def outcome(source: Source, folder: Path) -> Outcome:
                 is_small(before[name], after[name])
             with visited(folder / "after", after) as patched:
                 computes_the_same(subject, rewritten, patched, plan)
-                assert planned(patched)[1] == (), "there is nothing left to patch"
+                assert planned(patched, kind)[1] == (), "there is nothing left to patch"
         except Exception:  # noqa: BLE001 (of the patched file, whatever it is)
             return Outcome("wrong", traceback.format_exc(), shown)
     return Outcome("patched", after=shown)
@@ -101,10 +101,11 @@ def outcome(source: Source, folder: Path) -> Outcome:
 # -- what the patched file computes ------------------------------------------------------------------------------------
 
 
-def norms_of(model: nn.Module) -> Counter[tuple[str, int]]:
-    return Counter(
-        (type(module).__name__, module.num_features) for module in model.modules() if isinstance(module, _BatchNorm)
-    )
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def norms_of(model: nn.Module) -> Counter[str]:
+    return Counter(repr(module) for module in model.modules() if isinstance(module, NORMS))
 
 
 def own_tensors(module: nn.Module) -> list[Tensor]:
@@ -128,7 +129,7 @@ def load_old_weights(old: nn.Module, new: nn.Module) -> None:
             for mine, theirs in zip(own_tensors(module), own_tensors(source), strict=True):
                 mine.data.copy_(theirs.data)
         else:
-            assert isinstance(module, _BatchNorm), f"{signature} has no partner among the old weights"
+            assert isinstance(module, NORMS), f"{signature} has no partner among the old weights"
     assert not waiting, f"{waiting[0][0]} is lost"
 
 
@@ -138,7 +139,7 @@ def outputs(model: nn.Module, subject: Subject) -> list[Tensor]:
 
 
 def computes_the_same(subject: Subject, rewritten: nn.Module, patched: Subject, plan: Plan) -> None:
-    wanted = norms_of(subject.model) + Counter((row.norm, row.num_features) for row in plan)
+    wanted = norms_of(subject.model) + Counter(repr(new_norm(row)) for row in plan)
     assert norms_of(patched.model) == wanted, f"norms are {norms_of(patched.model)}, not {wanted}"
     load_old_weights(subject.model, patched.model)
     for training in (True, False):

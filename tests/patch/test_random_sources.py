@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from random_patches import Outcome, is_small, outcome, outputs, planned, visited
 from random_sources import FEATURES, RARE, Source, source, sources
 
+from gradcheck_tool.remedy.insert_norm import KINDS, NormKind
+
 LONG = settings.default.max_examples > 100
 SOURCES = settings.default.max_examples if LONG else 60
 EXAMPLES = settings(
@@ -60,6 +62,18 @@ def test_the_patch_of_every_random_source_is_right(tmp_path: Path, capsys: pytes
     assert len(seen) >= SOURCES
     assert not LONG or [name for name in FEATURES if features[name] < 0.03 * len(seen)] == []
     assert results["refused"] < max(0.05 * len(seen), 4), "a refusal is the exception"
+
+
+@pytest.mark.parametrize("norm", [kind for kind in KINDS if kind != "batch"])
+def test_so_is_that_of_other_norms(norm: NormKind, tmp_path: Path) -> None:
+    """Of fewer sources, since most of the way is the same."""
+    results: Counter[str] = Counter()
+    for seed in range(SOURCES // 6):
+        drawn = source(20_000 + seed)
+        result = outcome(drawn, tmp_path / str(seed), norm)
+        assert result.kind != "wrong", f"wrong patch: {result.reason}\n{drawn}\n# ==== patched ====\n{result.after}"
+        results[result.kind] += 1
+    assert results["patched"] > results["refused"]
 
 
 @pytest.mark.parametrize(("kind", "files"), FOUND.values(), ids=FOUND)

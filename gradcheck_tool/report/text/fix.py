@@ -180,12 +180,8 @@ def _what_next(result: FixResult) -> Iterator[str]:
         keys = "of the module above" if result.patch_refused is not None else "of the changed source"
         yield f"weights written to {result.weights}" + (f", under the keys {keys}" if result.diff else "")
     elif result.function_change is not None:
-        how = (
-            "--save-weights FILE writes them"
-            if result.diff
-            else "torch.save(result.model.state_dict(), FILE) keeps them"
-        )
-        yield f"what keeps the function is in the norms' values, not in the source: {how} with the other weights"
+        how = "--save-weights FILE writes them" if result.diff else "save .model.state_dict()"
+        yield f"what keeps the function is the norms' values, which no source holds: {how}"
     yield f"old checkpoints: {_how_to_load(result)}"
 
 
