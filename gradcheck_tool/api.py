@@ -228,7 +228,7 @@ def fix_subject(
 
     Args:
         norm: which norm goes in.
-        auto: measures the remedies instead, and takes the smallest one that heals.
+        auto: measures the remedies instead, and takes the smallest one that heals; in chains of any depth.
         request: how the target was loaded; what its spec alone says by default.
     """
     from gradcheck_tool import fixing  # which imports LibCST
@@ -237,12 +237,12 @@ def fix_subject(
         request = LoadRequest(subject.target.spec)
     tell = progress or _silent
 
-    def insert(remedy: InsertNorm) -> FixResult:
+    def insert(remedy: InsertNorm, depth: int) -> FixResult:
         return fixing.fix(
             subject,
             request,
             remedy=remedy,
-            min_depth=min_depth,
+            min_depth=depth,
             seed=seed,
             drop_bias=drop_bias,
             keep_function=keep_function,
@@ -253,11 +253,11 @@ def fix_subject(
         )
 
     if not auto:
-        return insert(InsertNorm(norm))
+        return insert(InsertNorm(norm), min_depth)
     from gradcheck_tool.fixing.auto import auto_fix
 
     trained = request is not None and request.weights is not None
-    return auto_fix(subject, min_depth=min_depth, seed=seed, trained=trained or keep_function, insert=insert, tell=tell)
+    return auto_fix(subject, seed=seed, trained=trained or keep_function, insert=insert, tell=tell)
 
 
 def _subject(

@@ -29,6 +29,9 @@ NO_SOURCE = (
     "gradcheck_tool.fix(model, inputs, auto=True).model is"
 )
 
+_MIN_DEPTH = 1
+"""A model that was measured to be sick is treated wherever it can be, however short its chains are."""
+
 
 def candidates(trained: bool) -> tuple[Remedy, ...]:
     """What is tried, in this order: what draws numbers anew before what exchanges a function, and that before what adds
@@ -68,20 +71,18 @@ class _Attempt:
 def auto_fix(
     subject: Subject,
     *,
-    min_depth: int,
     seed: int,
     trained: bool,
-    insert: Callable[[InsertNorm], FixResult],
+    insert: Callable[[InsertNorm, int], FixResult],
     tell: Callable[[str, int, int], None],
 ) -> FixResult:
     """The result of the first remedy that heals; of a healthy model a result with nothing in it.
 
     Args:
         subject: the model and its inputs.
-        min_depth: the number of blocks from which a chain is treated.
         seed: of the probe.
         trained: whether the model's weights are worth keeping.
-        insert: the whole fix by a norm, source included, for where norms are what heals.
+        insert: the whole fix by a norm in chains of at least so many blocks, source included, for where norms heal.
         tell: is told (what is done now, steps done, steps in all).
 
     Raises:
@@ -96,11 +97,11 @@ def auto_fix(
     tell("probing", 0, len(remedies) + 1)
     subject = measurable(subject, seed, always=True)
     reading = auditing.read(model, subject.inputs)
-    over = covered(reading.structure.chains, min_depth)
+    over = covered(reading.structure.chains, _MIN_DEPTH)
     before = measure(subject, seed, reading, over or None)
     over = reached(over, before)
     captured: CapturedModule = capture(model, subject.inputs)[0]
-    case = Case(model, subject.inputs, reading.structure, min_depth, subject.births)
+    case = Case(model, subject.inputs, reading.structure, _MIN_DEPTH, subject.births)
     trials: list[Trial] = []
     best: _Attempt | None = None
     for number, remedy in enumerate(remedies if before.verdict != "healthy" else ()):
@@ -110,7 +111,7 @@ def auto_fix(
             best = attempt
             break
     if best is not None and isinstance(best.remedy, InsertNorm):
-        return replace(insert(best.remedy), tried=tuple(trials), remedy=best.remedy.name, auto=True)
+        return replace(insert(best.remedy, _MIN_DEPTH), tried=tuple(trials), remedy=best.remedy.name, auto=True)
     tell("done", len(remedies) + 1, len(remedies) + 1)
     return FixResult(
         target=subject.target,
