@@ -85,10 +85,16 @@ def figures(values: Tensor, fed: Tensor | None, channel: int, limits: tuple[floa
     )
 
 
+_NOTHING = torch.finfo(torch.float32).tiny
+"""What is less is zero in float32, or on some devices as good as that: a unit is no more alive for being computed in
+float64, or where subnormal numbers are kept. (float16 has only those below 6e-5, and keeps them everywhere.)"""
+
+
 def active(values: Tensor, channel: int) -> Tensor:
     """By unit, whether it is anything but zero for any sample."""
     others = [dim for dim in range(values.dim()) if dim != channel % max(1, values.dim())]
-    return (values != 0).any(dim=others) if others else values != 0
+    lit = values != 0 if values.dtype == torch.float16 else values.abs() >= _NOTHING
+    return lit.any(dim=others) if others else lit
 
 
 def _saturated(values: Tensor, low: float, high: float) -> float:
