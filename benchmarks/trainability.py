@@ -3,7 +3,7 @@
 `label` trains the cells of ground_truth/cells.py and writes ground_truth/labels.json (about an hour on one core; goes
 on where it was stopped). `verdicts` holds the probe's verdicts against the labels (2 minutes), `invariance` probes with
 the loss scaled, the samples permuted and in float64 (6 minutes), `auto` trains what `fix --auto` makes of the cells
-that do not learn (half an hour).
+that do not learn (half an hour), `cost` times `audit --probe` and `fix --auto` against training steps (10 minutes).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import statistics
 import sys
 import warnings
 from collections import Counter
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 from ground_truth.cells import all_cells, kept_out
-from ground_truth.judging import autotrainer, batch_of, best_of, outcome, profile_of, score
+from ground_truth.judging import autotrainer, batch_of, best_of, in_steps, outcome, profile_of, score
 from ground_truth.nets import build
 from ground_truth.training import BATCH, OPTIMIZERS, STEPS, label, trained
 from tabulate import tabulate
@@ -127,7 +128,21 @@ def heal() -> int:
     return 0
 
 
-COMMANDS = {"label": make_labels, "verdicts": judge, "invariance": vary, "auto": heal}
+def measure_cost() -> int:
+    """`audit --probe` and `fix --auto` over the time of a training step of the same net, over all cells."""
+    in_steps(all_cells()[0])  # imports, which are not counted
+    measured = [in_steps(cell) for cell in all_cells()]
+    rows = []
+    for kind, wanted in (("all", 0.0), ("steps of 5 ms or more", 5e-3), ("steps of 20 ms or more", 2e-2)):
+        mine = [row for row in measured if row[0] >= wanted]
+        for number, what in ((1, "audit --probe"), (2, "fix --auto")):
+            cuts = statistics.quantiles([row[number] for row in mine], n=20)
+            rows.append((kind, len(mine), what, cuts[9], cuts[17], cuts[18], max(row[number] for row in mine)))
+    print(tabulate(rows, ("cells", "", "in training steps", "median", "90 %", "95 %", "most"), floatfmt=".0f"))
+    return 0
+
+
+COMMANDS = {"label": make_labels, "verdicts": judge, "invariance": vary, "auto": heal, "cost": measure_cost}
 
 
 def main(arguments: list[str]) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -92,3 +94,26 @@ def best_of(cell: Cell, net_of: Callable[[], nn.Module], until: float = LEARNED)
 def outcome(run: Run) -> str:
     """What a label would say of the best run: learns, half or not."""
     return "learns" if run.share >= LEARNED else "half" if run.share >= HALFWAY else "not"
+
+
+def in_steps(cell: Cell) -> tuple[float, float, float]:
+    """The seconds of a training step (Adam; median of several), and of `audit --probe` and of `fix --auto` over them."""
+    net, (x, y) = build(cell), batch_of(cell)
+    optimizer = OPTIMIZERS["Adam 1e-3"](net)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+    def seconds(work: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    step()
+    one = statistics.median(seconds(step) for _ in range(7))
+    net = build(cell)
+    audit = seconds(lambda: gct.audit(net, x, probe=True, loss_fn=cross_entropy, targets=y))
+    auto = seconds(lambda: gct.fix(net, x, loss_fn=cross_entropy, targets=y, auto=True))
+    return one, audit / one, auto / one
