@@ -97,7 +97,7 @@ def outcome(run: Run) -> str:
 
 
 def in_steps(cell: Cell) -> tuple[float, float, float]:
-    """The seconds of a training step (Adam; median of several), and of `audit --probe` and of `fix --auto` over them."""
+    """Seconds of a training step (Adam; median of several); those of `audit --probe` and `fix --auto` over them."""
     net, (x, y) = build(cell), batch_of(cell)
     optimizer = OPTIMIZERS["Adam 1e-3"](net)
 
