@@ -71,6 +71,19 @@ class Shared(nn.Module):
         return {"a": one, "a@2": two, "head": self.head(torch.relu(two))}
 
 
+class Tied(nn.Module):
+    """Two layers, one weight: each layer's norm is that of the weight's whole gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.b.weight = self.a.weight
+
+    def calls(self, x: Tensor) -> dict[str, Tensor]:
+        one = self.a(x)
+        return {"a": one, "b": self.b(torch.relu(one))}
+
+
 class InPlace(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +118,7 @@ def forward_last(self: Any, x: Tensor) -> Tensor:
     return list(self.calls(x).values())[-1]
 
 
-for kind in (Modules, Functional, Shared, Convolutions):
+for kind in (Modules, Functional, Shared, Tied, Convolutions):
     kind.forward = forward_last  # type: ignore[attr-defined]
 
 
@@ -115,6 +128,7 @@ for kind in (Modules, Functional, Shared, Convolutions):
         pytest.param(Modules, id="modules"),
         pytest.param(Functional, id="functional layers and bare parameters"),
         pytest.param(Shared, id="a shared layer: its output by call, its weight in total"),
+        pytest.param(Tied, id="two layers with one weight"),
         pytest.param(InPlace, id="activations in place, as module and as function"),
         pytest.param(Convolutions, id="convolutions, transposed and functional too"),
     ],
@@ -127,7 +141,8 @@ def test_norms_equal_those_of_autograd(kind: Callable[[], Any], dtype: torch.dty
     outputs = model.calls(x)
     last = list(outputs.values())[-1]
     weights = {
-        name: dict(model.named_parameters()).get(f"{name}.weight", getattr(model, name, None)) for name in outputs
+        name: dict(model.named_parameters(remove_duplicate=False)).get(f"{name}.weight", getattr(model, name, None))
+        for name in outputs
     }
     by_output = torch.autograd.grad(last, list(outputs.values()), cotangent(last.shape, 3).to(dtype), retain_graph=True)
     assert list(seen) == list(outputs)

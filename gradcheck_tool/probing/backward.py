@@ -73,16 +73,18 @@ def read_grads(
     cotangents: list[Tensor] | None,
     keep: Callable[[int, Tensor], None],
 ) -> None:
-    """Hands the gradients of `roots` by the tensors `by` to `keep(id of the tensor, gradient)`.
+    """Hands the gradients of `roots` by the tensors `by` to `keep(id of the tensor, gradient)`, once a tensor, however
+    often `by` names it.
 
     That of a parameter is handed over as it comes and put away, so that only one of them lies in memory at a time.
 
     Raises:
         RuntimeError: autograd's own.
     """
+    by = list({id(tensor): tensor for tensor in by}.values())
     handles = [leaf.register_hook(partial(_take, keep, id(leaf))) for leaf in by if leaf.is_leaf]
     try:
-        grads = torch.autograd.grad(roots, list(by), cotangents, allow_unused=True)
+        grads = torch.autograd.grad(roots, by, cotangents, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()
