@@ -202,7 +202,7 @@ def test_torch_s_own_cells_are_listed_as_fused() -> None:
 
 # -- what audit and fix say of a recurrence ----------------------------------------------------------------------------
 
-STEPPED = "it is stepped: one batch norm over all steps would mix statistics that change from step to step"
+STEPPED = "it is stepped, and its norm would have to stand behind the sum of that step's layers, where none is put"
 
 
 class Cell(nn.Module):

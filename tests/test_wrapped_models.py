@@ -305,7 +305,7 @@ def test_parametrized_layers_are_a_chain_that_batch_norm_would_undo(change: Chan
     assert result.plan == ()
     assert [skip.layer for skip in result.skipped] == PLAIN
     assert {skip.reason for skip in result.skipped} == {
-        "its weight is normalized or parametrized already, which batch norm would undo"
+        "its weight is normalized or parametrized already, which a norm would undo"
     }
     assert_replays(lambda: parametrized(change))
 
