@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ground_truth.cells import all_cells, kept_out
+from ground_truth.cells import GROUPS, all_cells, group_of
 from ground_truth.judging import autotrainer, batch_of, best_of, in_steps, outcome, profile_of, score
 from ground_truth.nets import build
 from ground_truth.training import BATCH, OPTIMIZERS, STEPS, label, trained
@@ -31,7 +31,6 @@ import gradcheck_tool as gct
 
 LABELS = Path(__file__).with_name("ground_truth") / "labels.json"
 KINDS = ("trainable", "fragile", "untrainable")
-HALVES = ((False, "chosen on"), (True, "kept out"))
 
 
 def read_labels() -> dict[str, Any]:
@@ -54,15 +53,15 @@ def make_labels() -> int:
         runs = [asdict(run) for run in found]
         for run in runs:
             run["share"], run["seconds"] = round(run["share"], 4), round(run["seconds"], 2)
-        labels[cell.name] = {"label": label(found), "kept_out": kept_out(cell), "runs": runs}
+        labels[cell.name] = {"label": label(found), "runs": runs}
         head = {"torch": torch.__version__, "steps": STEPS, "batch": BATCH, "optimizers": list(OPTIMIZERS)}
         partial = LABELS.with_suffix(".partial")
         partial.write_text(json.dumps(head | {"cells": labels}, indent=1) + "\n")
         os.replace(partial, LABELS)
         shares = " ".join(f"{run['share']:.2f}" for run in runs)
         print(f"{number}/{len(cells)} {labels[cell.name]['label']:12} {cell.name}  {shares}", flush=True)
-    counts = Counter((entry["kept_out"], entry["label"]) for entry in labels.values())
-    print(tabulate([(name, *(counts[half, kind] for kind in KINDS)) for half, name in HALVES], ("", *KINDS)))
+    counts = Counter((group_of(cell), labels[cell.name]["label"]) for cell in cells)
+    print(tabulate([(name, *(counts[name, kind] for kind in KINDS)) for name in GROUPS], ("", *KINDS)))
     return 0
 
 
@@ -71,11 +70,11 @@ def judge() -> int:
     labels = read_labels()
     rows, wrong = [], []
     profiles = {cell.name: (cell, profile_of(cell)) for cell in all_cells() if cell.name in labels}
-    for half, name in HALVES:
+    for name in GROUPS:
         mine = [
             (labels[key]["label"] == "untrainable", cell, profile)
             for key, (cell, profile) in profiles.items()
-            if labels[key]["kept_out"] == half and labels[key]["label"] != "fragile"
+            if group_of(cell) == name and labels[key]["label"] != "fragile"
         ]
         truth = [untrainable for untrainable, _, _ in mine]
         for who, sick in (
@@ -112,7 +111,7 @@ def vary() -> int:
 def heal() -> int:
     """What `fix --auto` makes of the untrainable cells, trained."""
     labels = read_labels()
-    counts: Counter[tuple[bool, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for cell in all_cells():
         entry = labels.get(cell.name)
         if entry is None or entry["label"] != "untrainable":
@@ -120,11 +119,11 @@ def heal() -> int:
         x, y = batch_of(cell)
         result = gct.fix(build(cell), x, loss_fn=cross_entropy, targets=y, auto=True)
         run = best_of(cell, lambda made=result.model: copy.deepcopy(made))  # type: ignore[misc]
-        counts[entry["kept_out"], outcome(run)] += 1
+        counts[group_of(cell), outcome(run)] += 1
         tried = ",".join(trial.remedy for trial in result.tried)
         print(f"{outcome(run):6} {run.share:.2f} {result.remedy} ({tried})  {cell.name}", flush=True)
     ends = ("learns", "half", "not")
-    print(tabulate([(name, *(counts[half, end] for end in ends)) for half, name in HALVES], ("untrainable", *ends)))
+    print(tabulate([(name, *(counts[name, end] for end in ends)) for name in GROUPS], ("untrainable", *ends)))
     return 0
 
 

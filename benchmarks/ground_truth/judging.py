@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy
 
 import gradcheck_tool as gct
 from gradcheck_tool.results import GradientProfile
+from ground_truth.blocks import Cell
 from ground_truth.data import data_named
-from ground_truth.nets import Cell, build
+from ground_truth.nets import build
 from ground_truth.training import HALFWAY, LEARNED, OPTIMIZERS, Run, train
 
 SAMPLES = 64

@@ -19,8 +19,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from ground_truth.blocks import Cell
 from ground_truth.data import data_named
-from ground_truth.nets import Cell, build
+from ground_truth.nets import build
 
 STEPS, BATCH, CHECK = 400, 64, 25
 LEARNED, HALFWAY = 0.75, 0.375
