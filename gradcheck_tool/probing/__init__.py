@@ -19,12 +19,13 @@ from gradcheck_tool.inputs import Inputs, batch_size
 from gradcheck_tool.ops import Kind
 from gradcheck_tool.probing.backward import Loss
 from gradcheck_tool.probing.changes import growth, largest_change, shrinkage
+from gradcheck_tool.probing.learning import RATES, learn
 from gradcheck_tool.probing.single import Measurement, Pass
 from gradcheck_tool.probing.stepping import step
 from gradcheck_tool.probing.zeros import explain_zeros
 from gradcheck_tool.results import AfterSteps, GradientProfile, ProbeOutput
 from gradcheck_tool.state import preserved, training_mode
-from gradcheck_tool.verdict import STEPS, Evidence, judge
+from gradcheck_tool.verdict import LITTLE_EXPLAINED, MUCH_EXPLAINED, STEPS, Evidence, is_open, judge
 from gradcheck_tool.wording import in_short
 
 __all__ = ["probe"]
@@ -42,7 +43,8 @@ def probe(
     over: Sequence[Sequence[str]] | None = None,
 ) -> GradientProfile:
     """Measures the gradient norms of every weight layer in training mode, in one pass forward and backward; then takes
-    a few optimizer steps and measures once more, for the verdict. Both the steps and their traces are undone.
+    a few optimizer steps and measures once more, for the verdict. With a loss and targets it also trains on the batch
+    for a moment, where the figures leave open whether the model learns. All steps and their traces are undone.
 
     Args:
         model: with real weights; left as it was.
@@ -69,7 +71,7 @@ def probe(
         if structure is None:
             structure = analyze(observe(model, inputs).graph, model)
         shown = _measured(model, inputs, structure, loss_fn, targets, seed, steps)
-        return _profile(model, inputs, shown, over, loss_fn, seed)
+        return _profile(model, inputs, shown, over, loss_fn, targets, seed)
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ def _profile(
     shown: _Shown,
     over: Sequence[Sequence[str]] | None,
     loss_fn: Loss | None,
+    targets: Any,
     seed: int,
 ) -> GradientProfile:
     structure, start = shown.structure, shown.start
@@ -139,7 +142,14 @@ def _profile(
     too_small = [layer.name for layer in start.layers] if evidence.change == -math.inf else []
     stepped = None if shown.stepped is None else _evidence(shown.stepped, chains)
     zeros = explain_zeros(start.layers, structure, model, too_small)
-    verdict, reasons = judge(replace(evidence, zeros=zeros), stepped, shown.taken)
+    evidence = replace(evidence, zeros=zeros)
+    verdict, reasons = judge(evidence, stepped, shown.taken)
+    learning = None
+    if loss_fn is not None and targets is not None and shown.taken and is_open(verdict):
+        looks_well = verdict == "healthy"
+        enough, rates = (LITTLE_EXPLAINED, RATES) if looks_well else (MUCH_EXPLAINED, RATES[:1])
+        learning = learn(model, inputs, loss_fn, targets, seed, enough, rates)
+        verdict, reasons = judge(evidence, stepped, shown.taken, learning)
     return GradientProfile(
         verdict=verdict,
         reasons=(*reasons, *_not_measured(structure)),
@@ -154,6 +164,7 @@ def _profile(
         rank=start.rank,
         steps=shown.taken,
         stepped=None if stepped is None or shown.stepped is None else _after(stepped, shown.stepped),
+        learning=learning,
     )
 
 
