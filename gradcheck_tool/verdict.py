@@ -99,7 +99,7 @@ healthy      none of these.
 With the user's own loss and targets the probe also trains on the batch for a moment: up to 16 steps of Adam, at a
 learning rate of 0.01 and of 0.001, from the same weights. What looks healthy is vanishing all the same where the inputs
 explain less than {LITTLE_EXPLAINED:.2%} of the loss then, 1 − L(f) / L(mean of f over the samples). And where they
-explain {MUCH_EXPLAINED:.0%} of it, vanishing, exploding and saturated are reasons in the report, not a verdict: it learns.
+explain {MUCH_EXPLAINED:.0%} of it, vanishing, exploding and saturated are but reasons in the report: it learns.
 
 The thresholds were chosen on nets that were really trained, and checked on others (benchmarks/trainability.py).
 """
