@@ -37,9 +37,9 @@ _MIN_DEPTH = 1
 
 
 CONVINCING = 0.1
-"""Share of the loss that the inputs explain after up to 16 steps of Adam, from which on no other remedy is tried. Nets that
-did not learn with the first remedy that looked healthy were trained with each that does: with a tenth or more 28 of 41
-learn, with less two of 15 (the cells of benchmarks/trainability.py)."""
+"""Share of the loss that the inputs explain after up to 16 steps of Adam, from which on no other remedy is tried. Nets
+that did not learn with the first remedy that looked healthy were trained with each that does: with a tenth or more 28
+of 41 learn, with less two of 15 (the cells of benchmarks/trainability.py)."""
 
 
 def candidates(trained: bool) -> tuple[Remedy, ...]:
