@@ -136,10 +136,12 @@ class _Trial:
 
 
 class _AdamState:
-    """Of each parameter, by its place: the averages of its gradient and of its square."""
+    """Of each parameter, by its place: the averages of its gradient and of its square, in units of the root mean square
+    of the first step's whole gradient, so that no square is too large or too small for its dtype."""
 
     def __init__(self) -> None:
         self.steps = 0
+        self.unit = 1.0
         self.first: dict[int, Tensor] = {}
         self.second: dict[int, Tensor] = {}
 
@@ -153,6 +155,9 @@ def _adam(state: _AdamState, parameters: list[nn.Parameter], grads: Sequence[Ten
     total = math.hypot(*map(float, torch._foreach_norm(found)))
     if not 0.0 < total < math.inf:
         return False
+    rms = total / math.sqrt(sum(grad.numel() for grad in found))
+    state.unit = rms if not state.steps else state.unit
+    found = list(torch._foreach_div(found, state.unit))
     state.steps += 1
     for place, grad in zip(places, found, strict=True):
         if place not in state.first:
@@ -161,7 +166,7 @@ def _adam(state: _AdamState, parameters: list[nn.Parameter], grads: Sequence[Ten
     torch._foreach_lerp_(first, found, 1 - _BETAS[0])
     torch._foreach_mul_(second, _BETAS[1])
     torch._foreach_addcmul_(second, found, found, 1 - _BETAS[1])
-    epsilon = _EPSILON * total / math.sqrt(sum(grad.numel() for grad in found))
+    epsilon = _EPSILON * rms / state.unit
     size = rate * math.sqrt(1 - _BETAS[1] ** state.steps) / (1 - _BETAS[0] ** state.steps)
     spread = torch._foreach_sqrt(second)
     torch._foreach_add_(spread, epsilon)
