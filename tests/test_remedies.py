@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,6 +126,17 @@ def test_two_towers_are_no_residual_block() -> None:
 
     layers = {name * times: nn.Linear(32, 32) for name in "abcdef" for times in (1, 2)}
     assert planned(Net(forward, **layers), VECTORS, ScaleBranches()) == Plan()
+
+
+def test_the_sums_of_a_recurrence_are_no_residual_branches() -> None:
+    def forward(net: Net, x: Tensor) -> Tensor:
+        h = torch.tanh(net.a(x))
+        for _ in range(5):
+            h = torch.tanh(net.a(x) + net.b(h))
+        return net.out(h)
+
+    model = Net(forward, a=nn.Linear(32, 32), b=nn.Linear(32, 32), out=nn.Linear(32, 2))
+    assert ScaleBranches().plan(replace(case_for(model, VECTORS), min_depth=1)).steps == ()
 
 
 def test_scaled_net_is_pickled_and_copied() -> None:

@@ -67,6 +67,9 @@ class ScaleBranches:
             additions = len(branches) if self.normalized else in_a_row
             if additions < case.min_depth or (branch.is_normalized and not self.normalized):
                 continue
+            if branch.last.layer in case.structure.recurrent:
+                skipped.append(Skip(branch.last.name, "its sum is a step of a recurrence, not a residual branch"))
+                continue
             if branch.scaled is not None:
                 skipped.append(Skip(branch.last.name, branch.scaled))
                 continue
