@@ -250,6 +250,7 @@ def fix_subject(
             in_place=in_place,
             save_weights=save_weights,
             tell=tell,
+            alternatives=not auto,
         )
 
     if not auto:

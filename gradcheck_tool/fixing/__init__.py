@@ -11,6 +11,7 @@ from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.fixing import weights
+from gradcheck_tool.fixing.advice import Findings, advice, growth_foreseen, is_sick, samples_given, with_weights_redrawn
 from gradcheck_tool.fixing.change import NO_CHANGE, change_source, is_own
 from gradcheck_tool.fixing.writing import write
 from gradcheck_tool.inputs import describe
@@ -43,6 +44,7 @@ def fix(
     in_place: bool,
     save_weights: Path | None,
     tell: Callable[[str, int, int], None],
+    alternatives: bool = True,
 ) -> FixResult:
     """Plans, applies and measures the insertion of norms, and writes it where that is asked for.
 
@@ -58,13 +60,14 @@ def fix(
         in_place: whether the user's own files are changed instead.
         save_weights: the file that the fixed model's weights are written to, where it has any norms.
         tell: is told (what is done now, steps done, steps in all).
+        alternatives: whether a sick model is measured with new weights too, for the advice; not where that is done.
 
     Raises:
         GradtoolError: the model does not run on these inputs, a place cannot be written to, or the function cannot be
             kept.
     """
     tell("recording the model", 0, _STEPS)
-    model = subject.model
+    model, samples = subject.model, samples_given(subject.inputs)
     subject = measurable(subject, seed, always=True)
     reading = auditing.read(model, subject.inputs)
     case = Case(model, subject.inputs, reading.structure, min_depth, subject.births)
@@ -73,6 +76,7 @@ def fix(
     has_weights = not any(parameter.is_meta for parameter in model.parameters())
     _require(plan, has_weights, keep_function, save_weights)
     over = covered(reading.structure.chains, min_depth)
+    growth = growth_foreseen(case, plan) if not keep_function else None  # that is of fresh norms
     tell("probing", 1, _STEPS)
     before = measure(subject, seed, reading, over or None) if has_weights else None
     over = reached(over, before)
@@ -97,6 +101,11 @@ def fix(
     if plan and has_weights:
         tell("probing the fixed model", 3, _STEPS)
         after = measure(replace(subject, model=fixed), seed, over=over)
+    trained = keep_function or (request is not None and request.weights is not None)
+    redrawn = None
+    if alternatives and not trained and is_sick(before):
+        tell("trying new weights", 3, _STEPS)
+        redrawn = with_weights_redrawn(captured, case, subject, seed, over)
     tell("changing the source", 4, _STEPS)
     change = NO_CHANGE
     if plan and request is not None:  # what the norms hold is in no source: it is checked with fresh ones
@@ -122,6 +131,7 @@ def fix(
         patch_refused=change.refused,
         function_change=function_change,
         weights=str(save_weights) if plan and save_weights is not None else None,
+        advice=advice(Findings(plan, before, after, growth, redrawn, trained, samples), request),
     )
 
 

@@ -12,6 +12,7 @@ All but batch norm compute the same in training and in evaluation, and for a sam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -54,6 +55,14 @@ def groups_of(channels: int) -> int:
     """The largest number of equal groups, at most 32, of at least 16 channels each; 1 for fewer than 32 channels."""
     most = min(MOST_GROUPS, channels // LEAST_CHANNELS)
     return next((count for count in range(most, 1, -1) if channels % count == 0), 1)
+
+
+def forecast_kind(norm: str, channels: int, groups: int | None) -> str | None:
+    """What `gradcheck_tool.forecast` calls a norm of torch.nn; None where it knows none with these groups."""
+    if norm == "GroupNorm":
+        return "layer" if groups == 1 else "group" if groups == math.gcd(MOST_GROUPS, channels) else None
+    kind = next(start for start in ("Batch", "Layer", "Instance", "RMS") if norm.startswith(start))
+    return kind.lower()
 
 
 # -- each kind --------------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ def fix_lines(result: FixResult, style: Style) -> Iterator[str]:
     if result.function_change is not None:
         yield f"function {_kept(result.function_change)}"
     yield _outcome(result, style)
+    yield from (f"advice: {sentence}" for sentence in result.advice)
     yield from _skipped(result, style)
     yield ""
     yield from input_lines(result.inputs, style)
