@@ -18,7 +18,7 @@ from gradcheck_tool.errors import GradientHealthError
 from gradcheck_tool.inputs import Inputs, describe, for_model
 from gradcheck_tool.lazy import copied, is_unfinished
 from gradcheck_tool.measuring import measurable, measure
-from gradcheck_tool.remedy.insert_norm import InsertNorm, NormKind
+from gradcheck_tool.remedy.insert_norm import InsertNorm, NormKind, Placement
 from gradcheck_tool.results import AuditReport, FixResult, GradientProfile, ProbeReport, Target
 from gradcheck_tool.rules import parse_codes
 from gradcheck_tool.target import Subject, materialize, unwrapped
@@ -95,6 +95,7 @@ def fix(
     targets: Any = None,
     seed: int = 0,
     auto: bool = False,
+    placement: Placement = "all",
     drop_bias: bool = False,
     keep_function: bool = False,
 ) -> FixResult:
@@ -109,20 +110,23 @@ def fix(
             group norm that fits it. Layers that the norm does not fit are under `skipped`, with the reason.
         auto: measure the remedies instead (new weights, norms, other activations, …); a healthy model is left alone.
             With `keep_function`, none that throws weights away.
+        placement: "all", or "fewest": behind as few blocks as the gradient is predicted to need to stay within a
+            decade.
         drop_bias: also take the biases away that the norms behind them make void. Old checkpoints have them still.
         keep_function: let the norms start as the identity in evaluation mode, with the statistics of the inputs, for
             weights that are trained already. Only batch norm can.
 
     Raises:
         GradtoolError: the model does not run on these inputs, or the norm cannot keep the function.
-        ValueError: `norm` is not known.
+        ValueError: `norm` or `placement` is not known.
     """
-    remedy = InsertNorm(norm)
+    remedy = InsertNorm(norm, placement)
     subject = _subject(model, example_inputs, input_size, loss_fn, targets, seed)
     return fix_subject(
         subject,
         norm=remedy.kind,
         auto=auto,
+        placement=placement,
         min_depth=min_depth,
         seed=seed,
         drop_bias=drop_bias,
@@ -213,6 +217,7 @@ def fix_subject(
     *,
     norm: NormKind = "batch",
     auto: bool = False,
+    placement: Placement = "all",
     min_depth: int = 4,
     seed: int = 0,
     drop_bias: bool = False,
@@ -228,6 +233,7 @@ def fix_subject(
 
     Args:
         norm: which norm goes in.
+        placement: behind which blocks.
         auto: measures the remedies instead, and takes the smallest one that heals; in chains of any depth.
         request: how the target was loaded; what its spec alone says by default.
     """
@@ -254,7 +260,7 @@ def fix_subject(
         )
 
     if not auto:
-        return insert(InsertNorm(norm), min_depth)
+        return insert(InsertNorm(norm, placement), min_depth)
     from gradcheck_tool.fixing.auto import auto_fix
 
     trained = request is not None and request.weights is not None

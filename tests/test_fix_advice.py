@@ -224,3 +224,20 @@ def test_a_placement_has_a_name() -> None:
 )
 def test_the_theory_knows_a_norm_as(norm: str, groups: int | None, kind: str | None) -> None:
     assert forecast_kind(norm, 64, groups) == kind
+
+
+def test_the_command_line_takes_the_fewest_norms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = (
+        "from torch import nn\nmodel = nn.Sequential(*[p for _ in range(24) for p in (nn.Linear(64, 64), nn.Tanh())])"
+    )
+    Path("model.py").write_text(source)
+    arguments = ["fix", "--norm", "layer", "--format", "json", "model.py"]
+    every, fewest = (
+        json.loads(CliRunner().invoke(gradtool, [*arguments, *more]).stdout)["plan"]
+        for more in ([], ["--placement", "fewest"])
+    )
+    assert 2 * len(fewest) <= len(every) + 1
+    refused = CliRunner().invoke(gradtool, ["fix", "--auto", "--placement", "all", "model.py"])
+    assert refused.exit_code == 2
+    assert "a placement is asked for too" in refused.stderr

@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
@@ -160,6 +160,11 @@ Examples:
     help="Insert this norm between each layer of a chain and its activation; auto: the one that fits the layer.",
 )
 @click.option("--insert-bn", is_flag=True, help="The same as --norm batch.")
+@click.option(
+    "--placement",
+    type=click.Choice(("all", "fewest")),
+    help="Norms behind all blocks, or the fewest that the gradient is predicted to need.",
+)
 @click.option("--auto", is_flag=True, help="Measure the remedies and take the smallest one that heals.")
 @click.option("--diff", "diff_only", is_flag=True, help="Show the diff alone; exits with 1 while it is not written.")
 @click.option("--drop-bias", is_flag=True, help="Also take away the biases that the new norms make void.")
@@ -182,6 +187,7 @@ def fix(
     run: Run,
     norm: NormKind | None,
     insert_bn: bool,
+    placement: Literal["all", "fewest"] | None,
     auto: bool,
     diff_only: bool,
     drop_bias: bool,
@@ -200,6 +206,8 @@ def fix(
         raise GradtoolError(
             "fix needs to know the remedy", hint="add --auto, --norm auto, or --insert-bn for batch norm"
         )
+    if auto and placement is not None:
+        raise GradtoolError("--auto chooses the remedy, and a placement is asked for too", hint="give one of the two")
     if auto and (insert_bn or norm is not None):
         raise GradtoolError("--auto chooses the remedy, and a norm is asked for too", hint="give one of the two")
     if insert_bn and norm not in (None, "batch"):
@@ -221,6 +229,7 @@ def fix(
             subject,
             norm=norm or "batch",
             auto=auto,
+            placement=placement or "all",
             min_depth=asked.min_depth,
             seed=asked.seed,
             drop_bias=drop_bias,
