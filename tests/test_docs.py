@@ -173,6 +173,7 @@ def test_script_has_the_options_that_are_shown(
 ) -> None:
     script, *options = command  # tests/test_examples.py runs them
     monkeypatch.setattr(sys, "argv", [script, "--help"])
+    monkeypatch.syspath_prepend((ROOT / script).parent)  # as where Python runs the script itself
     with pytest.raises(SystemExit):
         runpy.run_path(str(ROOT / script), run_name="__main__")
     shown = capsys.readouterr().out
