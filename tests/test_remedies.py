@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from architectures import Net
-from test_remedy_reinit import VECTORS, bits, case_for, he, mlp, planned, remedied
+from test_remedy_reinit import VECTORS, bits, case_for, he, mlp, planned, recurrent, remedied
 from torch import Tensor, nn
 
 import gradcheck_tool as gct
@@ -129,14 +129,7 @@ def test_two_towers_are_no_residual_block() -> None:
 
 
 def test_the_sums_of_a_recurrence_are_no_residual_branches() -> None:
-    def forward(net: Net, x: Tensor) -> Tensor:
-        h = torch.tanh(net.a(x))
-        for _ in range(5):
-            h = torch.tanh(net.a(x) + net.b(h))
-        return net.out(h)
-
-    model = Net(forward, a=nn.Linear(32, 32), b=nn.Linear(32, 32), out=nn.Linear(32, 2))
-    assert ScaleBranches().plan(replace(case_for(model, VECTORS), min_depth=1)).steps == ()
+    assert ScaleBranches().plan(replace(case_for(recurrent(), VECTORS), min_depth=1)).steps == ()
 
 
 def test_scaled_net_is_pickled_and_copied() -> None:

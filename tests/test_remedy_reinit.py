@@ -229,14 +229,20 @@ def test_layers_that_must_not_change_are_skipped(build: Callable[[], nn.Module],
     assert "2" not in [step.layer for step in plan.steps]
 
 
-def test_recurrent_layers_are_skipped() -> None:
+def recurrent() -> nn.Module:
+    """Steps of a cell that adds two layers."""
+
     def forward(net: Net, x: Tensor) -> Tensor:
         h = torch.tanh(net.a(x))
         for _ in range(5):
             h = torch.tanh(net.a(x) + net.b(h))
         return net.out(h)
 
-    plan = planned(Net(forward, a=nn.Linear(32, 32), b=nn.Linear(32, 32), out=nn.Linear(32, 2)), VECTORS)
+    return Net(forward, a=nn.Linear(32, 32), b=nn.Linear(32, 32), out=nn.Linear(32, 2))
+
+
+def test_recurrent_layers_are_skipped() -> None:
+    plan = planned(recurrent(), VECTORS)
     assert not plan.steps
     assert all("stepped" in skip.reason for skip in plan.skipped)
 

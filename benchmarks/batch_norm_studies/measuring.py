@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
+from ground_truth import training
 from ground_truth.data import data_named
 from torch import Tensor, nn
 
@@ -26,8 +27,8 @@ Net = TypeVar("Net", bound=nn.Module)
 Rows = Iterator[tuple[object, ...]]
 Build = Callable[[], nn.Module]
 OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
-    "Adam": lambda net: torch.optim.Adam(net.parameters(), 1e-3, fused=True),
-    "SGD": lambda net: torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, fused=True),
+    "Adam": training.OPTIMIZERS["Adam 1e-3"],
+    "SGD": training.OPTIMIZERS["SGD 0.01"],
 }
 
 

@@ -14,17 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from gradcheck_tool.capturing import forward_error
 from gradcheck_tool.inputs import Inputs, batch_size
 from gradcheck_tool.probing.backward import Loss, roots_of
-from gradcheck_tool.probing.draws import seed_all
+from gradcheck_tool.probing.running import run
 from gradcheck_tool.results import Learning
 from gradcheck_tool.state import preserved
 from gradcheck_tool.structures import map_tensors, tensors_in
 
 CHECKS = (4, 8, 16)
-"""The steps after which it is looked at. What a net has not begun after 16 it seldom does in 400; of those that learn,
-three in four have begun after four (benchmarks/trainability.py)."""
+"""The steps after which it is looked at. What a net has not begun after 16 it seldom does in 400; of 312 that learn
+264 have begun after four (benchmarks/trainability.py)."""
 
 RATES = (1e-2, 1e-3)
 """The learning rates tried, from fresh weights each: what is too fast for one net is too slow for another. That nets
@@ -93,13 +92,7 @@ class _Trial:
 
     def forward(self, number: int) -> Any:
         """What the model returns at step `number`."""
-        args, kwargs = map_tensors((self.inputs.args, dict(self.inputs.kwargs)), lambda tensor: tensor.detach().clone())
-        seed_all(self.seed + number)
-        try:
-            with torch.enable_grad():
-                return self.model(*args, **kwargs)
-        except Exception as error:  # the border to the user's code
-            raise forward_error(error, self.model, self.inputs) from error
+        return run(self.model, self.inputs, self.seed + number)
 
     def gradients(self, output: Any, parameters: Sequence[Tensor]) -> Sequence[Tensor | None]:
         """Of the loss; none where it is not finite."""

@@ -18,9 +18,9 @@ from gradcheck_tool.inputs import Inputs, batch_size
 from gradcheck_tool.probing.backward import Loss, floating_in, grad_norms, kind_of, roots_of
 from gradcheck_tool.probing.draws import seed_all
 from gradcheck_tool.probing.magnitudes import norm
+from gradcheck_tool.probing.running import arguments
 from gradcheck_tool.probing.watching import Watch
 from gradcheck_tool.results import LayerGradient
-from gradcheck_tool.structures import map_tensors
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Pass:
 
     def forward(self) -> tuple[Any, fx.Graph]:
         """Runs the model. Returns what it returned and the graph of what ran."""
-        args, kwargs = map_tensors((self.inputs.args, dict(self.inputs.kwargs)), lambda tensor: tensor.detach().clone())
+        args, kwargs = arguments(self.inputs)
         seed_all(self.seed)
         try:
             with torch.enable_grad():

@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradcheck_tool.capturing import forward_error
 from gradcheck_tool.inputs import Inputs
 from gradcheck_tool.probing.backward import Loss, read_grads, roots_of
-from gradcheck_tool.probing.draws import seed_all
 from gradcheck_tool.probing.magnitudes import norm
-from gradcheck_tool.structures import map_tensors
+from gradcheck_tool.probing.running import run
 
 STEP_SIZE = 1e-3
 """What one step changes a weight by at most: the learning rate that Adam has by default (Kingma and Ba 2015), whose
@@ -57,18 +55,12 @@ def _signs(
     model: nn.Module, inputs: Inputs, loss_fn: Loss | None, targets: Any, seed: int, parameters: list[nn.Parameter]
 ) -> dict[int, tuple[float, Tensor]]:
     """By the id of the parameter, its gradient's norm and signs."""
-    args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), lambda tensor: tensor.detach().clone())
-    seed_all(seed)
     found: dict[int, tuple[float, Tensor]] = {}
 
     def keep(key: int, grad: Tensor) -> None:
         found[key] = norm(grad), grad.detach().sign().nan_to_num_().to(torch.int8)
 
-    try:
-        with torch.enable_grad():
-            output = model(*args, **kwargs)
-    except Exception as error:  # the border to the user's code
-        raise forward_error(error, model, inputs) from error
+    output = run(model, inputs, seed)
     with torch.enable_grad():
         roots, cotangents = roots_of(output, loss_fn, targets, seed)
     if any(root.requires_grad for root in roots):
