@@ -61,7 +61,7 @@ their worst layer learn (benchmarks/trainability.py): SageMaker Debugger's half 
 
 LITTLE_EXPLAINED = 0.0025
 """Share of the loss that the inputs explain, 1 − L(f) / L(mean of f over the samples), at most, after 4, 8 or 16 steps
-of Adam on the batch. Of 512 small nets really trained 19 look healthy otherwise and get no further: two learn, eight
+of Adam on the batch. Of 512 small nets really trained 18 look healthy otherwise and get no further: two learn, eight
 are fragile, eight do not; of the 353 that do get further 310 learn and nine do not (benchmarks/trainability.py).
 SqueezeNet explains 0.4 % of random labels of random images in 16 steps, the least of 14 public models."""
 
