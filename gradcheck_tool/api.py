@@ -1,32 +1,23 @@
 """The verbs: audit, probe, fix, check and capture, each a few lines over the rooms below.
 
-The public functions take a model; the `*_subject` functions take what target.py loaded, and are what the command line
-calls. Nothing here prints.
+They take a model; tasks.py does the same with what target/ loaded. Nothing here prints.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import fx, nn
 
-from gradcheck_tool import auditing
+from gradcheck_tool.batches import require_positive
 from gradcheck_tool.capturing import capture as capture_graph
 from gradcheck_tool.errors import GradientHealthError
-from gradcheck_tool.inputs import Inputs, describe, for_model
-from gradcheck_tool.lazy import copied, is_unfinished
-from gradcheck_tool.measuring import measurable, measure
+from gradcheck_tool.handed import handed
 from gradcheck_tool.remedy.insert_norm import InsertNorm, NormKind, Placement
-from gradcheck_tool.results import AuditReport, FixResult, GradientProfile, ProbeReport, Target
-from gradcheck_tool.rules import parse_codes
-from gradcheck_tool.target import Subject, materialize, unwrapped
-from gradcheck_tool.target.request import LoadRequest
+from gradcheck_tool.results import AuditReport, FixResult, GradientProfile
+from gradcheck_tool.tasks import audit_subject, fix_subject, probe_subject
 from gradcheck_tool.verdict import STEPS
-
-Progress = Callable[[str, int, int], None]
-"""Is told (what is done now, steps done, steps in all)."""
 
 
 def audit(
@@ -41,6 +32,8 @@ def audit(
     loss_fn: Callable[[Any, Any], Any] | None = None,
     targets: Any = None,
     seed: int = 0,
+    batches: int = 1,
+    seeds: int = 1,
 ) -> AuditReport:
     """Reads the graph and the weights of `model` and reports what the rules find. The model is left as it was.
 
@@ -54,12 +47,23 @@ def audit(
         ignore: codes of rules to leave out.
         probe: whether to measure too, with `loss_fn(output, targets)` if given.
         seed: of the probe, and of random inputs.
+        batches, seeds: on how many batches and from how many seeds it is measured, as in `probe`.
 
     Raises:
         GradtoolError: the model does not run on these inputs, or a code is unknown.
     """
-    subject = _subject(model, example_inputs, input_size, loss_fn, targets, seed)
-    return audit_subject(subject, min_depth=min_depth, select=select, ignore=ignore, probe=probe, seed=seed)
+    require_positive(batches=batches, seeds=seeds)
+    subject = handed(model, example_inputs, input_size, seed, loss_fn, targets, batches)
+    return audit_subject(
+        subject,
+        min_depth=min_depth,
+        select=select,
+        ignore=ignore,
+        probe=probe,
+        seed=seed,
+        batches=batches,
+        seeds=seeds,
+    )
 
 
 def probe(
@@ -71,17 +75,28 @@ def probe(
     input_size: Sequence[int] | Sequence[Sequence[int]] | None = None,
     seed: int = 0,
     steps: int = STEPS,
+    batches: int = 1,
+    seeds: int = 1,
 ) -> GradientProfile:
     """Runs `model` forward and backward in training mode and reports the gradient norm of every weight layer, with a
     verdict, for which it looks once more after a few optimizer `steps`. The model is left as it was.
 
     Without `loss_fn(output, targets)` the loss is a random projection of every floating output.
 
+    Args:
+        example_inputs: as for `audit`; or a DataLoader, an iterator, or with `batches` above 1 a list of such. With
+            `loss_fn` each of these is then a pair, (inputs, targets).
+        batches: how many of them to measure on; where the inputs are random, so many are drawn. The figures are the
+            means, of norms the geometric ones, and the verdict is the one that most of the runs give.
+        seeds: how often to measure on each, with another projection and other draws of the model's own, from `seed` on.
+            The weights stay as they are.
+
     Raises:
         GradtoolError: the model does not run on these inputs, or gives nothing that a gradient can be taken of.
     """
-    subject = _subject(model, example_inputs, input_size, loss_fn, targets, seed)
-    return probe_subject(subject, seed=seed, steps=steps).probe
+    require_positive(batches=batches, seeds=seeds)
+    subject = handed(model, example_inputs, input_size, seed, loss_fn, targets, batches)
+    return probe_subject(subject, seed=seed, steps=steps, batches=batches, seeds=seeds).probe
 
 
 def fix(
@@ -118,10 +133,12 @@ def fix(
 
     Raises:
         GradtoolError: the model does not run on these inputs, or the norm cannot keep the function.
-        ValueError: `norm` or `placement` is not known.
+        ValueError: `norm` or `placement` is not known, or chosen beside `auto`, which chooses the remedy.
     """
     remedy = InsertNorm(norm, placement)
-    subject = _subject(model, example_inputs, input_size, loss_fn, targets, seed)
+    if auto and (norm, placement) != ("batch", "all"):
+        raise ValueError("auto chooses the remedy: give neither a norm nor a placement beside it")
+    subject = handed(model, example_inputs, input_size, seed, loss_fn, targets)
     return fix_subject(
         subject,
         norm=remedy.kind,
@@ -168,133 +185,5 @@ def capture(
     Raises:
         GradtoolError: the model does not run on these inputs.
     """
-    subject = _subject(model, example_inputs, input_size, None, None, seed)
+    subject = handed(model, example_inputs, input_size, seed)
     return capture_graph(subject.model, subject.inputs)[0]
-
-
-def audit_subject(
-    subject: Subject,
-    *,
-    min_depth: int = 4,
-    select: Sequence[str] = (),
-    ignore: Sequence[str] = (),
-    probe: bool = False,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> AuditReport:
-    """`audit` of a loaded target."""
-    tell = progress or _silent
-    steps = 2 + probe
-    selected, ignored = parse_codes(select), parse_codes(ignore)
-    tell("recording the model", 0, steps)
-    if probe:
-        subject = measurable(subject, seed)
-    reading = auditing.read(subject.model, subject.inputs)
-    profile = None
-    if probe:
-        tell("probing", 1, steps)
-        profile = measure(subject, seed, reading)
-    tell("predicting", steps - 1, steps)
-    report = auditing.audit(subject, reading, min_depth=min_depth, select=selected, ignore=ignored, profile=profile)
-    tell("done", steps, steps)
-    return report
-
-
-def probe_subject(
-    subject: Subject, *, seed: int = 0, steps: int = STEPS, progress: Progress | None = None
-) -> ProbeReport:
-    """`probe` of a loaded target."""
-    tell = progress or _silent
-    tell("probing", 0, 1)
-    subject = measurable(subject, seed)
-    profile = measure(subject, seed, steps=steps)
-    tell("done", 1, 1)
-    return ProbeReport(subject.target, describe(subject.model, subject.inputs), profile)
-
-
-def fix_subject(
-    subject: Subject,
-    *,
-    norm: NormKind = "batch",
-    auto: bool = False,
-    placement: Placement = "all",
-    min_depth: int = 4,
-    seed: int = 0,
-    drop_bias: bool = False,
-    keep_function: bool = False,
-    output: Path | None = None,
-    in_place: bool = False,
-    save_weights: Path | None = None,
-    request: LoadRequest | None = None,
-    progress: Progress | None = None,
-) -> FixResult:
-    """`fix` of a loaded target; writes the change to the file or folder `output`, or over the user's own files, and the
-    fixed model's weights to the file `save_weights`.
-
-    Args:
-        norm: which norm goes in.
-        placement: behind which blocks.
-        auto: measures the remedies instead, and takes the smallest one that heals; in chains of any depth.
-        request: how the target was loaded; what its spec alone says by default.
-    """
-    from gradcheck_tool import fixing  # which imports LibCST
-
-    if request is None and (subject.target.file is not None or ":" in subject.target.spec):
-        request = LoadRequest(subject.target.spec)
-    tell = progress or _silent
-
-    def insert(remedy: InsertNorm, depth: int) -> FixResult:
-        return fixing.fix(
-            subject,
-            request,
-            remedy=remedy,
-            min_depth=depth,
-            seed=seed,
-            drop_bias=drop_bias,
-            keep_function=keep_function,
-            output=output,
-            in_place=in_place,
-            save_weights=save_weights,
-            tell=tell,
-            alternatives=not auto,
-        )
-
-    if not auto:
-        return insert(InsertNorm(norm, placement), min_depth)
-    from gradcheck_tool.fixing.auto import auto_fix
-
-    trained = request is not None and request.weights is not None
-    return auto_fix(subject, seed=seed, trained=trained or keep_function, insert=insert, tell=tell)
-
-
-def _subject(
-    model: nn.Module,
-    example_inputs: Any,
-    input_size: Sequence[int] | Sequence[Sequence[int]] | None,
-    loss_fn: Callable[[Any, Any], Any] | None,
-    targets: Any,
-    seed: int,
-) -> Subject:
-    """A model that was handed over in Python, with its inputs."""
-    if isinstance(model, type) and issubclass(model, nn.Module):
-        raise TypeError(f"model is the class {model.__name__} itself: pass an instance, as {model.__name__}()")
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}, not a torch.nn.Module")
-    model = unwrapped(model, type(model).__name__)
-    inputs = for_model(model, example_inputs, input_size, seed)
-    model = _materialized(model, inputs)
-    name = type(model).__name__
-    return Subject(model, inputs, Target(name, None, name), loss_fn, targets)
-
-
-def _materialized(model: nn.Module, inputs: Inputs) -> nn.Module:
-    """`model`, or where it has lazy layers a copy in which they have their size: the model itself is left as it was."""
-    if not is_unfinished(model):
-        return model
-    twin = copied(model)
-    materialize(twin, inputs)
-    return twin
-
-
-def _silent(label: str, done: int, total: int) -> None:
-    """Nobody wants to know."""

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrizations
 import gradcheck_tool as gct
 from gradcheck_tool.results import Finding
 from gradcheck_tool.target import load_subject
+from gradcheck_tool.tasks import audit_subject
 
 VECTORS = torch.randn(4, 8)
 Call = Callable[[Net, Tensor], Any]
@@ -337,7 +338,7 @@ def test_a_note_fails_nothing_and_its_layers_are_listed(tmp_path: Path) -> None:
         "blocks = [part for _ in range(4) for part in (nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU())]\n"
         "model = nn.Sequential(*blocks, nn.Linear(8, 2))\n"
     )
-    report = gct.api.audit_subject(load_subject(str(path), input_specs=("4x8",)))
+    report = audit_subject(load_subject(str(path), input_specs=("4x8",)))
     assert report.ok
     (finding,) = report.findings
     assert finding.location is not None

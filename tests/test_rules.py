@@ -16,6 +16,7 @@ from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.rules import Rule, all_rules, find_rule, parse_codes
 from gradcheck_tool.rules.gt001_unnormalized_chain import severity_of
 from gradcheck_tool.target import load_subject
+from gradcheck_tool.tasks import audit_subject
 
 X = torch.randn(4, 8)
 RULES = [pytest.param(rule, id=rule.code) for rule in all_rules()]
@@ -220,7 +221,7 @@ def test_a_finding_is_where_the_first_layer_is_constructed_or_else_called(
     path = tmp_path / "model.py"
     path.write_text(FILE + "\n\ndef plain():\n    return build(nn.Linear)\n\n\ndef own():\n    return build(Plain)\n")
     subject = load_subject(f"{path}:{target}", input_specs=("4x8",))
-    (finding,) = gct.api.audit_subject(subject, select=["GT001"]).findings
+    (finding,) = audit_subject(subject, select=["GT001"]).findings
     location = finding.location
     assert location is not None
     assert (location.line, location.column, location.end_column) == place

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from gradcheck_tool.api import fix_subject
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.wrapper import build_fixed
 from gradcheck_tool.results import FixResult
 from gradcheck_tool.target import load_subject
+from gradcheck_tool.tasks import fix_subject
 
 MODEL = """
     import torch

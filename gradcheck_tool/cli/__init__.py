@@ -1,4 +1,4 @@
-"""The command line: reads options, calls the api, picks a renderer, sets the exit code.
+"""The command line: reads options, calls the tasks, picks a renderer, sets the exit code.
 
 No analysis is done here, and torch is imported by the commands that need it alone.
 Exit codes: 0 nothing at or above `--fail-on`, 1 findings, 2 could not run, 130 interrupted.
@@ -9,18 +9,18 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from gradcheck_tool._version import __version__
-from gradcheck_tool.cli.options import Run, shared_options
+from gradcheck_tool.cli.options import BATCHES, SEEDS, Run, shared_options
 from gradcheck_tool.cli.progress import Progress
 from gradcheck_tool.cli.streams import claim_stdout
+from gradcheck_tool.cli.topics import explanation, list_of_topics
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.files import require_writable
 from gradcheck_tool.report import QUIET, render
-from gradcheck_tool.results import Verdict
 from gradcheck_tool.verdict import STEPS
 
 if TYPE_CHECKING:
@@ -86,8 +86,10 @@ Examples:
   gradtool audit --format json --fail-on error model.py > report.json"""
 )
 @_verb
-@click.option("--probe", is_flag=True, help="Also run the model once and measure.")
-def audit(run: Run, probe: bool) -> int:
+@click.option("--probe", is_flag=True, help="Also run the model and measure.")
+@BATCHES
+@SEEDS
+def audit(run: Run, probe: bool, batches: int, seeds: int) -> int:
     """Find deep chains without normalization.
 
     Reads the graph and the weights of TARGET, in training mode. No data runs through it, unless it reads values to
@@ -95,17 +97,21 @@ def audit(run: Run, probe: bool) -> int:
     """
     select, ignore = run.rule_codes()
     asked = run.options
-    subject = run.load()
-    from gradcheck_tool import api
+    if not probe and (batches, seeds) != (1, 1):
+        raise GradtoolError("--batches and --seeds are the probe's", hint="add --probe")
+    subject = run.load(batches)
+    from gradcheck_tool import tasks
 
     with Progress(not asked.quiet) as progress:
-        report = api.audit_subject(
+        report = tasks.audit_subject(
             subject,
             min_depth=asked.min_depth,
             select=select,
             ignore=ignore,
             probe=probe,
             seed=asked.seed,
+            batches=batches,
+            seeds=seeds,
             progress=progress,
         )
     run.publish(report)
@@ -117,6 +123,7 @@ def audit(run: Run, probe: bool) -> int:
 Examples:
   gradtool probe model.py
   gradtool probe --input ids=8x128:int64 "model.py:build(depth=50)"
+  gradtool probe --batches 4 --seeds 4 model.py
   gradtool probe --weights checkpoint.pt --format json model.py:Net"""
 )
 @click.option(
@@ -126,19 +133,23 @@ Examples:
     show_default=True,
     help="Optimizer steps after which the verdict looks once more; they are undone.",
 )
+@BATCHES
+@SEEDS
 @_verb
-def probe(run: Run, steps: int) -> int:
+def probe(run: Run, steps: int, batches: int, seeds: int) -> int:
     """Measure the gradient norm of every weight layer.
 
     Runs TARGET forward and backward, takes a few optimizer steps and looks again, leaves it as it was, and gives a
     verdict. Exits with 1 unless healthy.
     """
     run.rule_codes()  # without effect here, but a misspelt one is never passed over
-    subject = run.load()
-    from gradcheck_tool import api
+    subject = run.load(batches)
+    from gradcheck_tool import tasks
 
     with Progress(not run.options.quiet) as progress:
-        report = api.probe_subject(subject, seed=run.options.seed, steps=steps, progress=progress)
+        report = tasks.probe_subject(
+            subject, seed=run.options.seed, steps=steps, batches=batches, seeds=seeds, progress=progress
+        )
     run.publish(report)
     return OK if report.ok or run.options.fail_on == "never" else FINDINGS
 
@@ -222,10 +233,10 @@ def fix(
         require_writable(save_weights)
     run.rule_codes()  # without effect here, but a misspelt one is never passed over
     subject = run.load()
-    from gradcheck_tool import api
+    from gradcheck_tool import tasks
 
     with Progress(not asked.quiet) as progress:
-        result = api.fix_subject(
+        result = tasks.fix_subject(
             subject,
             norm=norm or "batch",
             auto=auto,
@@ -271,28 +282,7 @@ def explain(topic: str | None) -> None:
 
     def work() -> int:
         with claim_stdout() as channel:
-            channel.write(_list_of_topics() if topic is None else _explanation(topic))
+            channel.write(list_of_topics() if topic is None else explanation(topic))
         return OK
 
     click.get_current_context().exit(_exit_code_of(work, verbose=False))
-
-
-def _list_of_topics() -> str:
-    from gradcheck_tool.rules import all_rules
-
-    rows = [(rule.code, rule.name, rule.summary) for rule in all_rules()]
-    width = max(len(name) for _, name, _ in rows)
-    lines = [f"{code}  {name:{width}}  {summary}" for code, name, summary in rows]
-    return "\n".join([*lines, "", "verdicts  What the probe's verdicts mean, their thresholds and sources.", ""])
-
-
-def _explanation(topic: str) -> str:
-    """The text on `verdicts`, on one verdict by its name (the same text), or on a rule."""
-    if topic.strip().lower() in ("verdict", "verdicts", *get_args(Verdict)):
-        from gradcheck_tool.verdict import EXPLANATION
-
-        return EXPLANATION.strip() + "\n"
-    from gradcheck_tool.rules import find_rule
-
-    rule = find_rule(topic)
-    return f"{rule.code} {rule.name}\n\n{rule.explanation.strip()}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +75,9 @@ class Run:
             timeout=asked.timeout,
         )
 
-    def load(self) -> Subject:
-        """The user's model and its inputs."""
-        return self.request.load()
+    def load(self, batches: int = 1) -> Subject:
+        """The user's model and its inputs, of which `batches` are wanted."""
+        return replace(self.request, batches=batches).load()
 
     def rule_codes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """`--select` and `--ignore`, checked: an unknown code is an error before any work is done."""
@@ -159,6 +159,14 @@ _SHARED: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
     click.option("-q", "--quiet", is_flag=True, help="Findings and verdicts only."),
     click.option("-v", "--verbose", is_flag=True, help="Everything: all layers, all chains, tracebacks."),
 )
+
+
+def _number_of(name: str, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(name, type=click.IntRange(1), default=1, show_default=True, metavar="N", help=text)
+
+
+BATCHES = _number_of("--batches", "Batches to measure on; the figures are the means.")
+SEEDS = _number_of("--seeds", "How often to measure on each batch, from --seed on. The weights stay.")
 
 
 def shared_options(exit_code_of: Callable[[Callable[[], int], bool], int]) -> Callable[..., Callable[..., None]]:

@@ -32,6 +32,9 @@ class LayerGradient:
     """The root mean square of what goes into the layer."""
     input_spread: float | None = None
     """Of what goes into the layer, ‖h − mean over samples‖ / ‖h‖: 0 where all samples are alike to it."""
+    grad_norm_decades_std: float | None = None
+    output_grad_norm_decades_std: float | None = None
+    """Over several runs: the standard deviation of log10 of the norm."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class ProbeOutput:
 
 @dataclass(frozen=True)
 class GradientProfile(Printable):
-    """One forward and backward pass through a model: gradient norms by weight layer, and a verdict with its reasons."""
+    """Passes forward and backward through a model: gradient norms by weight layer, and a verdict with its reasons. Of
+    several batches and seeds the figures are the means, of norms the geometric ones."""
 
     verdict: Verdict
     reasons: tuple[str, ...]
@@ -85,6 +89,10 @@ class GradientProfile(Printable):
     stepped: AfterSteps | None = None
     learning: Learning | None = None
     """None where nothing was tried, or nothing could be seen."""
+    seeds: int = 1
+    """From `seed` on; each with each of the `batches`."""
+    measured_decades_std: float | None = None
+    """Over several runs: the standard deviation of `measured_decades`."""
 
     def to_dict(self) -> dict[str, Any]:
         """The object that stands under `probe`, `before` and `after` in the JSON."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,12 @@ from gradcheck_tool.inputs import Inputs
 from gradcheck_tool.results import Location, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import nn
 
+    from gradcheck_tool.batches import Batch
     from gradcheck_tool.sources import Stack
     from gradcheck_tool.target.spec import TargetSpec
+    from gradcheck_tool.target.userinputs import Found
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Subject:
     """Where each submodule was constructed, by its qualified name; only those that were seen."""
     origins: Mapping[str, Stack] = field(default_factory=dict)
     """The user's own code that was running then, by each name of a submodule."""
+    following: Iterator[Batch] | None = None
+    """The user's batches behind the first, read as they are asked for; None where the inputs are no example."""
 
 
 def load_subject(
@@ -48,6 +50,7 @@ def load_subject(
     device: str | None = None,
     seed: int = 0,
     timeout: float = 60.0,
+    batches: int = 1,
 ) -> Subject:
     """Loads what TARGET names, which executes it, and finds the inputs to run it with.
 
@@ -59,6 +62,7 @@ def load_subject(
         device: a device of torch to run on; the model's own by default.
         seed: of the model's initialization and of random inputs.
         timeout: seconds that each piece of the user's code may take; 0 for no limit.
+        batches: how many are wanted of an example that holds several; from 2 on a list of inputs does.
 
     Raises:
         GradtoolError: whatever stands in the way, with the user's file and line and what to type next.
@@ -74,11 +78,20 @@ def load_subject(
         _move(model, device)
         file = getattr(module, "__file__", None)
         target = Target(spec, display_path(file) if file else None, name)
-        inputs, loss_fn, targets = _inputs(model, module, input_specs, inputs_from, seed, timeout)
+        found = _inputs(model, module, input_specs, inputs_from, seed, timeout, batches)
         if device is not None:
-            inputs, loss_fn, targets = _moved_inputs(model, inputs, loss_fn, targets)
-        materialize(model, inputs)
-        return Subject(model, inputs, target, loss_fn, targets, born.of(model), born.stacks(model))
+            found = _moved_inputs(model, found)
+        materialize(model, found.inputs)
+        return Subject(
+            model,
+            found.inputs,
+            target,
+            found.loss_fn,
+            found.targets,
+            born.of(model),
+            born.stacks(model),
+            found.following,
+        )
 
 
 def load_model(spec: str, *, device: str | None = None, seed: int = 0, timeout: float = 60.0) -> nn.Module:
@@ -171,17 +184,19 @@ def _move(model: nn.Module, device: str | None) -> None:
         ) from error
 
 
-def _moved_inputs(model: nn.Module, inputs: Inputs, loss_fn: Any, targets: Any) -> tuple[Inputs, Any, Any]:
+def _moved_inputs(model: nn.Module, found: Found) -> Found:
     from torch import nn
 
-    from gradcheck_tool.inputs import moved
+    from gradcheck_tool.batches import moved_batch
     from gradcheck_tool.inputs.draw import model_device
-    from gradcheck_tool.structures import map_tensors
 
     place = model_device(model)
-    if isinstance(loss_fn, nn.Module):
-        loss_fn = loss_fn.to(place)
-    return moved(inputs, place), loss_fn, map_tensors(targets, lambda tensor: tensor.to(place))
+    inputs, targets = moved_batch(found.inputs, found.targets, place)
+    loss_fn = found.loss_fn.to(place) if isinstance(found.loss_fn, nn.Module) else found.loss_fn
+    following = found.following
+    if following is not None:
+        following = (moved_batch(*batch, place) for batch in following)
+    return replace(found, inputs=inputs, targets=targets, loss_fn=loss_fn, following=following)
 
 
 def materialize(model: nn.Module, inputs: Inputs) -> None:
@@ -201,31 +216,34 @@ def materialize(model: nn.Module, inputs: Inputs) -> None:
         module.training = mode
 
 
-Found = tuple[Inputs, Callable[[Any, Any], Any] | None, Any]
-"""Inputs, loss function and targets."""
-
-
 def _inputs(
-    model: nn.Module, module: ModuleType, specs: Sequence[str], inputs_from: str | None, seed: int, timeout: float
+    model: nn.Module,
+    module: ModuleType,
+    specs: Sequence[str],
+    inputs_from: str | None,
+    seed: int,
+    timeout: float,
+    batches: int,
 ) -> Found:
     """The inputs by order of precedence: `--input`, `--inputs-from`, the file's own, the model's own, inferred."""
     from gradcheck_tool.border.timelimit import OutOfTime, time_limit
     from gradcheck_tool.inputs import carried, from_specs
     from gradcheck_tool.inputs.infer import infer
-    from gradcheck_tool.target.userinputs import from_elsewhere, from_module
+    from gradcheck_tool.target.userinputs import Found, Wanted, from_elsewhere, from_module
 
+    wanted = Wanted(batches, seed, timeout)
     if specs and inputs_from:
         raise GradtoolError("both --input and --inputs-from are given", hint="give one of the two")
     if inputs_from is not None:
-        return from_elsewhere(inputs_from, module, timeout)
+        return from_elsewhere(inputs_from, module, wanted)
     if specs:
-        return from_specs(model, specs, seed), None, None
-    found = from_module(module, timeout)
+        return Found(from_specs(model, specs, seed))
+    found = from_module(module, wanted)
     if found is not None:
         return found
     try:
         with time_limit(timeout):
-            return carried(model, seed) or infer(model, seed), None, None
+            return Found(carried(model, seed) or infer(model, seed))
     except OutOfTime as error:
         raise GradtoolError(
             f"no input for {type(model).__name__} was found in {timeout:g} s",

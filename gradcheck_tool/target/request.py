@@ -20,6 +20,7 @@ class LoadRequest:
     device: str | None = None
     seed: int = 0
     timeout: float = 60.0
+    batches: int = 1
 
     def load(self) -> Subject:
         """The subject that was asked for."""

@@ -15,11 +15,14 @@ from gradcheck_tool.report.text.words import (
     short_figure,
     subject_name,
     table,
+    with_spread,
     without_middle,
 )
 from gradcheck_tool.results import GradientProfile, ProbeReport
 
-_HEAD = ("layer", "weight grad", "output grad", "weight", "act mean", "act std", "dead", "saturated")
+_GRADIENTS = ("layer", "weight grad", "output grad")
+_SPREAD = "± decades"
+_STATE = ("weight", "act mean", "act std", "dead", "saturated")
 
 
 def probe_lines(report: ProbeReport, style: Style) -> Iterator[str]:
@@ -58,7 +61,8 @@ def _change(profile: GradientProfile) -> str:
     if profile.measured_decades is None:
         return ""
     start = f"from {profile.measured_over[1]} back to {profile.measured_over[0]} " if profile.measured_over else ""
-    change, figure = fold(profile.measured_decades), decades_figure(profile.measured_decades)
+    change = fold(profile.measured_decades)
+    figure = with_spread(decades_figure(profile.measured_decades), profile.measured_decades_std)
     return f"{start}the gradient norm {change} ({figure} decades)"
 
 
@@ -78,7 +82,10 @@ def how_measured(profile: GradientProfile) -> str:
     loss = "the given loss" if profile.loss == "user" else "a random projection of the output as loss"
     batches = "one batch" if profile.batches == 1 else f"{profile.batches} batches"
     size = "" if profile.batch_size is None else f" of {profile.batch_size}"
-    return f"measured with {loss}, {batches}{size}, seed {profile.seed}"
+    seeds = f"seed {profile.seed}"
+    if profile.seeds > 1:
+        seeds = f"each with seeds {profile.seed} to {profile.seed + profile.seeds - 1}"
+    return f"measured with {loss}, {batches}{size}, {seeds}"
 
 
 def _verdict_and_reason(profile: GradientProfile, style: Style) -> str:
@@ -89,14 +96,21 @@ def _layers(profile: GradientProfile, style: Style) -> Iterator[str]:
     if not profile.layers:
         yield "  no weight layer ran"
         return
+    several = any(layer.output_grad_norm_decades_std is not None for layer in profile.layers)
+    spread = (_SPREAD,) if several else ()
     rows = [
         [
             clip(layer.name, style),
-            *map(norm_figure, (layer.grad_norm, layer.output_grad_norm, layer.weight_norm)),
+            *map(norm_figure, (layer.grad_norm, layer.output_grad_norm)),
+            *(decades_figure(layer.output_grad_norm_decades_std) for _ in spread),
+            norm_figure(layer.weight_norm),
             *map(short_figure, (layer.activation_mean, layer.activation_std)),
             *map(short_figure, (layer.dead_fraction, layer.saturated_fraction)),
         ]
         for layer in profile.layers
     ]
-    yield from table(_HEAD, without_middle(rows, style))
+    yield from table((*_GRADIENTS, *spread, *_STATE), without_middle(rows, style))
     yield f"  L2 norms of {count(len(rows), 'weight layer')}; dead and saturated as shares of the activation's outputs"
+    if several:
+        runs = count(profile.batches * profile.seeds, "run")
+        yield f"  norms as geometric means of {runs}; ± is the standard deviation of log10 of the output grad"

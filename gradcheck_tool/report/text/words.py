@@ -68,6 +68,11 @@ def decades_figure(decades: float | None) -> str:
     return NOTHING if decades is None else f"{decades + 0.0:.2f}"
 
 
+def with_spread(figure: str, std: float | None) -> str:
+    """A figure and its standard deviation: `-6.50 ± 0.12`; the figure alone where there is none."""
+    return figure if std is None else f"{figure} ± {std:.2f}"
+
+
 def norm_figure(value: float | None) -> str:
     """A norm: "3.12e-07", "inf", "nan", or "-" where there is none."""
     return NOTHING if value is None else f"{value:.2e}"
