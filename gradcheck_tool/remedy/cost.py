@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ have taken half a second."""
 @dataclass(frozen=True)
 class Cost:
     """`parameters` are the elements added (negative: removed). `step_time_ratio` is the time of a forward and backward
-    pass after over that before, the median of several rounds; `memory_ratio` likewise of the bytes of activations saved
-    for the backward pass. A ratio is None where there is nothing to measure: no gradient, or weights on meta."""
+    pass after over that before, each the least of several rounds, since what else a machine does only adds to it;
+    `memory_ratio` likewise of the bytes of activations saved for the backward pass. A ratio is None where there is
+    nothing to measure: no gradient, or weights on meta."""
 
     parameters: int
     step_time_ratio: float | None
@@ -60,10 +60,10 @@ def cost(before: nn.Module, after: nn.Module, inputs: Inputs) -> Cost:
         times: list[tuple[float, float]] = []  # that of the memory was the first step of each, which is not timed
         while len(times) < ROUNDS or (len(times) < MOST_ROUNDS and sum(map(sum, times)) < LEAST_SECONDS):
             times.append((_step_time(before, inputs), _step_time(after, inputs)))
-    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    first_time, second_time = (min(column) for column in zip(*times, strict=True))
     first, second = memory
     ratio = second / first if first and second is not None else None
-    return Cost(parameters, medians[1] / medians[0] if medians[0] else None, ratio)
+    return Cost(parameters, second_time / first_time if first_time else None, ratio)
 
 
 def _elements(model: nn.Module) -> int:
