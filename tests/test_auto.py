@@ -130,11 +130,32 @@ def test_on_the_command_line_a_healthy_model_has_nothing_to_fix(tmp_path: Path) 
     assert (outcome.exit_code, "Nothing to fix: the model is healthy." in outcome.stdout) == (0, True), outcome.output
 
 
-def test_what_no_source_can_hold_is_said_where_it_was_to_be_written(tmp_path: Path) -> None:
-    outcome = run(tmp_path, "Sigmoid()", "-i")
-    assert outcome.exit_code == 1
-    assert "your own source is not changed" in outcome.stdout
+def test_the_remedy_is_written_into_the_source(tmp_path: Path) -> None:
+    shown = run(tmp_path, "Sigmoid()")
+    assert (shown.exit_code, "add -i to change your source" in shown.stdout) == (0, True), shown.output
     assert (tmp_path / "model.py").read_text() == SOURCE.format("Sigmoid()")
+    outcome = run(tmp_path, "Sigmoid()", "-i")
+    assert outcome.exit_code == 0, outcome.output
+    assert f"written to {tmp_path / 'model.py'}" in outcome.stdout
+    assert "init.orthogonal_(" in (tmp_path / "model.py").read_text()
+    again = CliRunner().invoke(gradtool, ["fix", "--auto", str(tmp_path / "model.py")])
+    assert (again.exit_code, "Nothing to fix: the model is healthy." in again.stdout) == (0, True), again.output
+
+
+def test_what_no_source_can_hold_is_said_where_it_was_to_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    source = f"exec({SOURCE.format('Sigmoid()')!r})\n"
+    file.write_text(source)
+    outcome = CliRunner().invoke(gradtool, ["fix", "--auto", "-i", str(file)])
+    assert outcome.exit_code == 1, outcome.output
+    assert "your own source is not changed: " in outcome.stdout
+    assert file.read_text() == source
+
+
+@pytest.mark.parametrize("chosen", [{"norm": "layer"}, {"placement": "fewest"}])
+def test_in_python_a_remedy_and_auto_exclude_each_other(chosen: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="auto chooses the remedy"):
+        gct.fix(plain(6, nn.ReLU), batch(), auto=True, **chosen)
 
 
 def test_a_remedy_and_auto_exclude_each_other(tmp_path: Path) -> None:

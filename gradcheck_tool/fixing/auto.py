@@ -5,10 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
 from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.fixing.change import NO_CHANGE, Change, module_of_weights
+from gradcheck_tool.fixing.stages import patch_remedy
+from gradcheck_tool.fixing.weights import require_format
+from gradcheck_tool.fixing.weights import save_weights as write_weights
+from gradcheck_tool.fixing.writing import write
 from gradcheck_tool.inputs import describe
 from gradcheck_tool.measuring import measurable, measure
 from gradcheck_tool.probing.learning import learn
@@ -20,17 +26,16 @@ from gradcheck_tool.remedy.cost import cost
 from gradcheck_tool.remedy.dropout import LessDropout
 from gradcheck_tool.remedy.insert_norm import InsertNorm
 from gradcheck_tool.remedy.outcome import improved, reached
+from gradcheck_tool.remedy.patch.proposal import Refused, diff
 from gradcheck_tool.remedy.plan import covered
 from gradcheck_tool.remedy.reinitialize import Reinitialize
 from gradcheck_tool.remedy.scale_inputs import ScaleInputs
 from gradcheck_tool.results import FixResult, GradientProfile, Trial
 from gradcheck_tool.state import training_mode
 from gradcheck_tool.target import Subject
+from gradcheck_tool.target.request import LoadRequest
 
-NO_SOURCE = (
-    "new weights and changed calls are in no line of the source that could be rewritten; the fixed model is what "
-    "gradcheck_tool.fix(model, inputs, auto=True).model is"
-)
+NO_TARGET = "the model was handed over in Python, not loaded from a file"
 
 _MIN_DEPTH = 1
 """A model that was measured to be sick is treated wherever it can be, however short its chains are."""
@@ -88,6 +93,10 @@ def auto_fix(
     trained: bool,
     insert: Callable[[InsertNorm, int], FixResult],
     tell: Callable[[str, int, int], None],
+    request: LoadRequest | None = None,
+    output: Path | None = None,
+    in_place: bool = False,
+    save_weights: Path | None = None,
 ) -> FixResult:
     """The result of the first remedy that heals and with which the model begins to learn well, or of the best of those
     that heal; of a healthy model a result with nothing in it.
@@ -98,12 +107,19 @@ def auto_fix(
         trained: whether the model's weights are worth keeping.
         insert: the whole fix by a norm in chains of at least so many blocks, source included, for where norms heal.
         tell: is told (what is done now, steps done, steps in all).
+        request: how the model was loaded, for the check of its changed source; None where it has none.
+        output: the file or folder to write to.
+        in_place: whether the user's own files are changed instead.
+        save_weights: the file that the fixed model's weights are written to, where a remedy heals.
 
     Raises:
-        GradtoolError: the model does not run on these inputs, or has no weights to measure.
+        GradtoolError: the model does not run on these inputs, or has no weights to measure, or a place cannot be
+            written to.
     """
     remedies = candidates(trained)
     model = subject.model
+    if save_weights is not None:
+        require_format(save_weights)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise GradtoolError(
             "the model is on the meta device: without weights no remedy can be measured", hint="use --norm instead"
@@ -127,6 +143,13 @@ def auto_fix(
                 break
     if best is not None and isinstance(best.remedy, InsertNorm):
         return replace(insert(best.remedy, _MIN_DEPTH), tried=tuple(trials), remedy=best.remedy.name, auto=True)
+    change = NO_CHANGE
+    if best is not None:
+        tell("changing the source", len(remedies), len(remedies) + 1)
+        change = _change(best, subject, case, over, request, seed, output)
+    written = write(change, subject.target, output, in_place)
+    if best is not None and save_weights is not None:
+        write_weights(save_weights, model, best.model, change)
     tell("done", len(remedies) + 1, len(remedies) + 1)
     return FixResult(
         target=subject.target,
@@ -136,16 +159,41 @@ def auto_fix(
         before=before,
         after=best.profile if best else before,
         improved=improved(before, best.profile) if best else (None if before.verdict == "healthy" else False),
-        renamed={},
-        diff="",
-        written=None,
+        renamed=change.renamed,
+        diff=diff(change.proposal),
+        written=written,
         model=copy.deepcopy(best.model if best else captured),
-        patch_refused=NO_SOURCE if best else None,
+        patch_refused=change.refused,
+        weights=str(save_weights) if best and save_weights is not None else None,
         auto=True,
         tried=tuple(trials),
         remedy=best.remedy.name if best else None,
         steps=tuple(map(str, steps_of(best.plan))) if best else (),
     )
+
+
+def _change(
+    best: _Attempt,
+    subject: Subject,
+    case: Case,
+    over: Sequence[Sequence[str]],
+    request: LoadRequest | None,
+    seed: int,
+    output: Path | None,
+) -> Change:
+    """What is written of a remedy other than norms alone: the user's own source, else of new weights a module that
+    draws them."""
+    if request is None:
+        return replace(NO_CHANGE, refused=NO_TARGET)
+    try:
+        return patch_remedy(subject, case.structure, best.remedy, best.plan, over, request, seed)
+    except Refused as refusal:
+        refused = str(refusal)
+    if isinstance(best.remedy, Reinitialize):
+        again = replace(best.remedy, seed=best.remedy.seed + 1).apply(best.model, best.plan, case)
+        if measure(replace(subject, model=again), seed, over=over or None).verdict == "healthy":  # whatever is drawn
+            return module_of_weights(subject, best.plan, output, refused)
+    return replace(NO_CHANGE, refused=refused)
 
 
 def _attempt(

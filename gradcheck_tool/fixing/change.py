@@ -4,7 +4,7 @@ and applies the plan to it."""
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from torch import nn
 
 from gradcheck_tool.chains import Structure
 from gradcheck_tool.inputs import describe
-from gradcheck_tool.remedy.patch.expectation import expect
+from gradcheck_tool.remedy.base import Plan
+from gradcheck_tool.remedy.patch.expectation import Checked, Expected, expect
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
 from gradcheck_tool.remedy.patch.proposing import propose
 from gradcheck_tool.remedy.patch.verify import verify
-from gradcheck_tool.remedy.wrapper import default_path, place_of, source_of
+from gradcheck_tool.remedy.reinitialize import Reinitialization
+from gradcheck_tool.remedy.wrapper import default_path, place_of, source_of, source_of_redrawn
 from gradcheck_tool.results import Insertion, Target
 from gradcheck_tool.sources import rank
 from gradcheck_tool.target import Subject
@@ -60,13 +62,21 @@ def change_source(
         output: where the user wants it written; None where nothing is written, or in place.
     """
     try:
-        _require_own(subject.target)
+        require_own(subject.target)
         return _patch(subject, structure, plan, fixed, frozenset(without_bias), request, seed)
     except Refused as refusal:
         path = module_path(subject.target, output)
         specs = describe(subject.model, subject.inputs)
         text = source_of(subject.target, specs, plan, path, without_bias)
         return Change(Proposal({}, {Path(os.path.abspath(path)): text.encode()}), refused=str(refusal))
+
+
+def module_of_weights(subject: Subject, plan: Plan, output: Path | None, refused: str) -> Change:
+    """A new module that draws the weights of a plan of `reinit`, for where the source is `refused`."""
+    path = module_path(subject.target, output)
+    steps = [step for step in plan.steps if isinstance(step, Reinitialization)]
+    text = source_of_redrawn(subject.target, describe(subject.model, subject.inputs), steps, path)
+    return Change(Proposal({}, {Path(os.path.abspath(path)): text.encode()}), refused=refused)
 
 
 def module_path(target: Target, output: Path | None) -> Path:
@@ -82,7 +92,12 @@ def is_own(target: Target) -> bool:
     return target.file is not None and rank(os.path.abspath(target.file)) == 0
 
 
-def _require_own(target: Target) -> None:
+def require_own(target: Target) -> None:
+    """That the model is the user's own.
+
+    Raises:
+        Refused: it is an installed library's.
+    """
     if not is_own(target):
         raise Refused(f"{place_of(target)} is an installed library's, not your own")
 
@@ -97,13 +112,27 @@ def _patch(
     seed: int,
 ) -> Change:
     """The first proposal that passes the check. Where none does, the reason against the first is given."""
-    expected = None
+    expected: list[Expected] = []
+
+    def check(proposal: Proposal) -> Checked:
+        if not expected:  # runs the model, so not before there is a proposal
+            expected.append(expect(subject.model, subject.inputs, fixed, seed))
+        return verify(proposal, expected[0], request)
+
+    return first_checked(propose(subject.model, structure, plan, subject.origins, without_bias), check)
+
+
+def first_checked(proposals: Iterable[Proposal], check: Callable[[Proposal], Checked | None]) -> Change:
+    """The first proposal that passes the check, as a change.
+
+    Raises:
+        Refused: none does; with the reason against the first.
+    """
     refusals: list[Refused] = []
     try:
-        for proposal in propose(subject.model, structure, plan, subject.origins, without_bias):
-            expected = expected or expect(subject.model, subject.inputs, fixed, seed)
+        for proposal in proposals:
             try:
-                checked = verify(proposal, expected, request)
+                checked = check(proposal) or Checked()
                 return Change(proposal, checked.renamed, checked.norms)
             except Refused as refusal:
                 refusals.append(refusal)

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,6 +21,10 @@ from torch import nn
 from gradcheck_tool._version import __version__
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.results import InputSpec, Insertion, Target
+
+if TYPE_CHECKING:
+    from gradcheck_tool.remedy.reinitialize import Reinitialization
+    from gradcheck_tool.target import Subject
 
 _TEMPLATE = '''\
 """{title}
@@ -42,6 +46,27 @@ PLAN = {plan}
 def build_model():
     """The model with its norms, a torch.fx.GraphModule."""
     return build_fixed(TARGET, PLAN{arguments})
+'''
+
+_REDRAWN = '''\
+"""{title}
+
+Written by gradtool {version}. Use build_model() where the model was built until now.
+"""
+
+from pathlib import Path
+
+from gradcheck_tool.remedy.wrapper import build_redrawn
+
+TARGET = {target}
+
+# layer, the gain of its orthogonal weights, and the mean of its inputs that its biases take away: 0 for zero biases
+GAINS = {plan}
+{inputs}
+
+def build_model():
+    """The model with new weights."""
+    return build_redrawn(TARGET, GAINS{arguments})
 '''
 
 _INPUTS = """
@@ -77,6 +102,22 @@ def source_of(
         arguments=(", INPUTS" if specs else "")
         + (", without_bias=WITHOUT_BIAS" if without_bias else "")
         + _folder_argument(target, path),
+    )
+
+
+def source_of_redrawn(
+    target: Target, inputs: Sequence[InputSpec], steps: Sequence[Reinitialization], path: Path
+) -> str:
+    """The text of the file that builds the model with new weights, to stand at `path`."""
+    specs = _respelled(inputs)
+    layers = "1 layer" if len(steps) == 1 else f"{len(steps)} layers"
+    return _REDRAWN.format(
+        title=f"{target.object} of {place_of(target)}, with the weights of {layers} drawn anew.",
+        version=__version__,
+        plan=_table([(step.layer, round(step.gain, 4), round(step.centre, 4)) for step in steps]),
+        inputs=_INPUTS.format(inputs=_table(specs)) if specs else "",
+        target=_target_expression(target, path),
+        arguments=(", INPUTS" if specs else "") + _folder_argument(target, path),
     )
 
 
@@ -173,16 +214,60 @@ def build_fixed(
     from gradcheck_tool.capturing import capture
     from gradcheck_tool.remedy.bias import drop_biases
     from gradcheck_tool.remedy.rewrite import insert
-    from gradcheck_tool.target import load_subject
 
-    if folder is not None and str(folder.resolve()) not in sys.path:
-        sys.path.append(str(folder.resolve()))
-    seed = int(torch.randint(2**31, ()).item())
-    subject = load_subject(spec, input_specs=tuple(inputs), seed=seed)
+    subject, _ = _loaded(spec, inputs, folder)
     captured, _ = capture(subject.model, subject.inputs)
     try:
         fixed = insert(captured, [_insertion(*row) for row in plan])
         return drop_biases(fixed, without_bias)
     except KeyError as error:
-        reason = f"{spec} has changed since the plan was made: {error.args[0]}"
-        raise GradtoolError(reason, hint="run gradtool fix again") from error
+        raise _changed(spec, error) from error
+
+
+def build_redrawn(
+    spec: str, gains: Sequence[tuple[str, float, float]], inputs: Sequence[str] = (), folder: Path | None = None
+) -> nn.Module:
+    """Builds the model that `spec` names and draws the weights of `gains`: what the written file calls.
+
+    All weights are drawn by torch's global random state, those that stay as the model's own constructor draws them.
+
+    Args:
+        spec: a TARGET, as on the command line.
+        gains: (layer, σ_w, the mean of its inputs that its biases take away) for each layer.
+        inputs: as `--input` takes them; what the model or its file says of them where empty.
+        folder: from which the module that `spec` names is imported; it stays at the end of the import path.
+
+    Raises:
+        GradtoolError: the model cannot be built, or has no such layers any more.
+    """
+    from gradcheck_tool import auditing
+    from gradcheck_tool.remedy.base import Case
+    from gradcheck_tool.remedy.layers import call_named
+    from gradcheck_tool.remedy.reinitialize import Planner, redraw
+
+    subject, seed = _loaded(spec, inputs, folder)
+    structure = auditing.read(subject.model, subject.inputs).structure
+    biases = Planner(Case(subject.model, subject.inputs, structure), "orthogonal").biases
+    calls = [{call.name: call for call in structure.calls}]
+    try:
+        for layer, gain, centre in gains:
+            call = call_named(layer, calls)[0]
+            redraw(subject.model, call, call.parameter, biases[call], gain, "orthogonal", centre, seed)
+    except KeyError as error:
+        raise _changed(spec, error) from error
+    return subject.model
+
+
+def _loaded(spec: str, inputs: Sequence[str], folder: Path | None) -> tuple[Subject, int]:
+    """The model and its inputs, and the seed that it was built with."""
+    from gradcheck_tool.target import load_subject
+
+    if folder is not None and str(folder.resolve()) not in sys.path:
+        sys.path.append(str(folder.resolve()))
+    seed = int(torch.randint(2**31, ()).item())
+    return load_subject(spec, input_specs=tuple(inputs), seed=seed), seed
+
+
+def _changed(spec: str, error: KeyError) -> GradtoolError:
+    reason = f"{spec} has changed since the plan was made: {error.args[0]}"
+    return GradtoolError(reason, hint="run gradtool fix again")

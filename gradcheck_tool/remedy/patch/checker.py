@@ -1,7 +1,8 @@
 """The process that `verify` starts: it loads the TARGET with the patched sources laid over the user's files, checks the
 model, and leaves the answer in `answer.json`.
 
-`checker.main` takes the folder from the command line; `sys.path` is that of the process that started it.
+`checker.main` checks new norms, `checker.main_of_redrawn` new weights. Both take the folder from the command line;
+`sys.path` is that of the process that started them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,47 @@ from torch import nn
 
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs
-from gradcheck_tool.remedy.patch import handover
+from gradcheck_tool.remedy.patch import handover, redrawn
 from gradcheck_tool.remedy.patch.expectation import check
 from gradcheck_tool.remedy.patch.proposal import Refused
+from gradcheck_tool.remedy.patch.redrawn import check_redrawn
 from gradcheck_tool.target import load_model, load_subject, materialize
 from gradcheck_tool.target.overlay import overlaid
 
 
 def main() -> None:
     """Writes the answer and ends the process, whatever threads the user's code has left behind."""
+    _reply(_norms)
+
+
+def main_of_redrawn() -> None:
+    """The same, of weights that the source draws anew."""
+    _reply(_redrawn)
+
+
+def _reply(look: Callable[[Path, dict[str, Any]], dict[str, Any]]) -> None:
     folder = Path(sys.argv[1])
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     sys.argv = request["argv"]
+    torch.set_num_threads(request["threads"])
+    sources = {Path(path): base64.b64decode(source) for path, source in request["sources"].items()}
+    with overlaid(sources):
+        try:
+            found = look(folder, request["loading"])
+        except (Refused, GradtoolError) as error:
+            found = {"refused": str(error)}
     answer = folder / "answer.json"
-    answer.with_suffix(".part").write_text(json.dumps(_answer(folder, request)), encoding="utf-8")
+    answer.with_suffix(".part").write_text(json.dumps(found), encoding="utf-8")
     answer.with_suffix(".part").replace(answer)
     os._exit(0)
 
 
-def _answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
-    torch.set_num_threads(request["threads"])
-    sources = {Path(path): base64.b64decode(source) for path, source in request["sources"].items()}
-    loading: dict[str, Any] = request["loading"]
+def _redrawn(folder: Path, loading: dict[str, Any]) -> dict[str, Any]:
+    check_redrawn(lambda: load_subject(**loading), redrawn.load(folder / "redrawn.json"))
+    return {}
 
+
+def _norms(folder: Path, loading: dict[str, Any]) -> dict[str, Any]:
     def elsewhere() -> Inputs:
         return load_subject(**loading).inputs
 
@@ -52,10 +71,6 @@ def _answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
             materialize(model, expected.runs[0][0])
         return model
 
-    with overlaid(sources):
-        try:
-            expected = handover.load(folder, elsewhere)
-            checked = check(build, expected)
-            return {"renamed": dict(checked.renamed), "norms": dict(checked.norms)}
-        except (Refused, GradtoolError) as error:
-            return {"refused": str(error)}
+    expected = handover.load(folder, elsewhere)
+    checked = check(build, expected)
+    return {"renamed": dict(checked.renamed), "norms": dict(checked.norms)}

@@ -62,7 +62,7 @@ def expect(model: nn.Module, inputs: Inputs, fixed: nn.Module, seed: int = 0) ->
     norms = {name: module for name, module in fixed.named_modules() if name not in old}
     state = model.state_dict()
     has_weights = not any(tensor.is_meta for tensor in tensors_in(list(state.values())))
-    tried = [inputs, *_other_batch(model, inputs, seed)] if has_weights else []
+    tried = [inputs, *other_batch(model, inputs, seed)] if has_weights else []
     runs: list[tuple[Inputs, Behaviour]] = []
     with preserved(fixed, values=True):
         for one in tried:
@@ -90,7 +90,7 @@ def check(build: Callable[[], nn.Module], expected: Expected) -> Checked:
     try:
         model = build()
     except GradtoolError as error:
-        raise Refused(f"the patched source does not load: {_said(error)}") from error
+        raise Refused(f"the patched source does not load: {said(error)}") from error
     pairing = pair(expected.state, expected.kinds, model, expected.norms, expected.dropped)
     _load(model, expected, pairing.renamed)
     for norm in pairing.norms.values():
@@ -100,7 +100,7 @@ def check(build: Callable[[], nn.Module], expected: Expected) -> Checked:
         try:
             found = behaviour(model, pairing.norms, inputs, expected.seed)
         except GradtoolError as error:
-            raise Refused(f"the patched model does not run: {_said(error)}") from error
+            raise Refused(f"the patched model does not run: {said(error)}") from error
         called |= compare(found, wanted, pairing.renamed, _sizes(inputs))
     names: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -109,7 +109,7 @@ def check(build: Callable[[], nn.Module], expected: Expected) -> Checked:
     return Checked(pairing.renamed, norms)
 
 
-def _other_batch(model: nn.Module, inputs: Inputs, seed: int) -> list[Inputs]:
+def other_batch(model: nn.Module, inputs: Inputs, seed: int) -> list[Inputs]:
     """The inputs at another batch size, if the model takes one."""
     batch = batch_size(inputs)
     if batch is None:
@@ -139,7 +139,8 @@ def _load(model: nn.Module, expected: Expected, renamed: Mapping[str, str]) -> N
             raise Refused(f"the old value of {key} does not arrive in the patched model")
 
 
-def _said(error: GradtoolError) -> str:
+def said(error: GradtoolError) -> str:
+    """The message, with the place in the user's file."""
     place = f"{error.file}:{error.line}: " if error.file and error.line else f"{error.file}: " if error.file else ""
     return place + error.message
 

@@ -165,6 +165,10 @@ class Scene:
         acting = self._operations_at[self.spot(where)]
         return bool(acting) and acting <= self.planned_activations
 
+    def operations_at(self, where: Where | None) -> set[fx.Node]:
+        """The operations that one place in the source calls."""
+        return self._operations_at[self.spot(where)]
+
     @cached_property
     def _operations_at(self) -> Mapping[Spot | None, set[fx.Node]]:
         places: dict[Spot | None, set[fx.Node]] = defaultdict(set)

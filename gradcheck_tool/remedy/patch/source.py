@@ -18,6 +18,7 @@ from libcst.metadata import CodeRange, MetadataWrapper, ParentNodeProvider, Posi
 
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.results import Location
+from gradcheck_tool.target.overlay import read
 
 Node = TypeVar("Node", bound=cst.CSTNode)
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -43,7 +44,7 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.content = path.read_bytes()
+            self.content = read(path)
             self.encoding = tokenize.detect_encoding(io.BytesIO(self.content).readline)[0]
             self.text = self.content.decode(self.encoding)
             self._wrapper = MetadataWrapper(cst.parse_module(self.text), unsafe_skip_copy=True)

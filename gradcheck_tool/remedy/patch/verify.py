@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ import torch
 from gradcheck_tool.remedy.patch import handover
 from gradcheck_tool.remedy.patch.expectation import Checked, Expected
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
+from gradcheck_tool.remedy.patch.redrawn import Redrawn
 from gradcheck_tool.target.request import LoadRequest
 
 _START = 60.0
 """Seconds for what is not the user's: a process that imports torch, and the comparison."""
-_PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from gradcheck_tool.remedy.patch import checker; checker.main()"
+_PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from gradcheck_tool.remedy.patch import checker; checker.{}()"
 _LONGEST_REASON = 300
 
 
@@ -41,12 +43,44 @@ def verify(proposal: Proposal, expected: Expected, request: LoadRequest) -> Chec
     Raises:
         Refused: it does not build, or builds something else, or takes too long.
     """
-    with tempfile.TemporaryDirectory(prefix="gradtool-") as name:
-        folder = Path(name)
+
+    def save(folder: Path) -> None:
         try:
             handover.save(expected, folder)
         except (OSError, RuntimeError) as error:  # a full disk: torch says so in its own way
             raise Refused(f"the weights cannot be handed to the process that would check it: {error}") from error
+
+    answer = _in_fresh_process(proposal, request, save, "main")
+    return Checked(answer["renamed"], answer["norms"])
+
+
+def verify_redrawn(proposal: Proposal, expected: Redrawn, request: LoadRequest) -> None:
+    """Checks in a fresh process that the patched source builds a model with new weights as `expected`.
+
+    Raises:
+        Refused: it does not build, or builds something else, or a model that is not healthy, or takes too long.
+    """
+
+    def save(folder: Path) -> None:
+        try:
+            expected.save(folder / "redrawn.json")
+        except OSError as error:
+            raise Refused(f"the plan cannot be handed to the process that would check it: {error}") from error
+
+    _in_fresh_process(proposal, request, save, "main_of_redrawn")
+
+
+def _in_fresh_process(
+    proposal: Proposal, request: LoadRequest, save: Callable[[Path], None], program: str
+) -> dict[str, Any]:
+    """The answer of the `program` of `checker`, which finds what `save` wrote.
+
+    Raises:
+        Refused: it says so, or gives no answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="gradtool-") as name:
+        folder = Path(name)
+        save(folder)
         sources = {str(path): base64.b64encode(source).decode() for path, source in proposal.after.items()}
         loading = asdict(request) | {"weights": None}
         surroundings = {"argv": sys.argv, "threads": torch.get_num_threads()}
@@ -54,18 +88,18 @@ def verify(proposal: Proposal, expected: Expected, request: LoadRequest) -> Chec
             json.dumps({"sources": sources, "loading": loading, **surroundings}), encoding="utf-8"
         )
         limit = 2 * request.timeout + _START if request.timeout else None
-        problem = _run(folder, limit)
+        problem = _run(folder, limit, program)
         answer = _answer(folder)
     if answer is None:
         raise Refused(f"the patched source could not be checked: {problem or 'the check gave no answer'}")
     if "refused" in answer:
         raise Refused(answer["refused"])
-    return Checked(answer["renamed"], answer["norms"])
+    return answer
 
 
-def _run(folder: Path, limit: float | None) -> str | None:
-    """Runs the checker. Returns what went wrong with the process itself, if anything did."""
-    command = [sys.executable, "-P", "-B", "-c", _PROGRAM, str(folder), *sys.path]
+def _run(folder: Path, limit: float | None, program: str) -> str | None:
+    """Runs a program of the checker. Returns what went wrong with the process itself, if anything did."""
+    command = [sys.executable, "-P", "-B", "-c", _PROGRAM.format(program), str(folder), *sys.path]
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -165,14 +165,13 @@ def _what_next(result: FixResult) -> Iterator[str]:
         return
     yield ""
     yield from _refused(result)
-    if result.steps:
-        return
     if result.written is not None:
         yield f"written to {result.written}" + (", although it did not improve" if result.improved is False else "")
     elif not result.diff:
-        yield "the fixed model is in .model; make its optimizer from it, not from the old model"
+        which = ".model of gradcheck_tool.fix(model, inputs, auto=True)" if result.auto else ".model"
+        yield f"the fixed model is in {which}; make its optimizer from it, not from the old model"
     elif result.patch_refused is not None:
-        yield "nothing is written; -o FILE writes the module above, which builds your model with the norms"
+        yield "nothing is written; -o FILE writes the module above, which builds the fixed model"
     elif result.improved is False:
         yield "nothing is written; -i would change your source all the same, -o PATH write it elsewhere"
     else:
@@ -183,7 +182,8 @@ def _what_next(result: FixResult) -> Iterator[str]:
     elif result.function_change is not None:
         how = "--save-weights FILE writes them" if result.diff else "save .model.state_dict()"
         yield f"what keeps the function is the norms' values, which no source holds: {how}"
-    yield f"old checkpoints: {_how_to_load(result)}"
+    if not result.steps:
+        yield f"old checkpoints: {_how_to_load(result)}"
 
 
 def _refused(result: FixResult) -> Iterator[str]:
