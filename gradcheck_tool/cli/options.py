@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -109,6 +109,8 @@ def _standard_output_is_none(context: click.Context, parameter: click.Parameter,
     return None if value in (Path("-"), Path("/dev/stdout")) else value
 
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
 _SHARED: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
     click.argument("target"),
     click.option(
@@ -161,7 +163,7 @@ _SHARED: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
 )
 
 
-def _number_of(name: str, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _number_of(name: str, text: str) -> Callable[[_F], _F]:
     return click.option(name, type=click.IntRange(1), default=1, show_default=True, metavar="N", help=text)
 
 
