@@ -133,3 +133,19 @@ def test_a_loss_that_breaks_in_the_first_step_is_found() -> None:
     profile = gct.probe(model, batch(), lambda output, _: output.square().sum())
     assert profile.verdict == "non-finite"
     assert profile.reasons[0].startswith("after 1 step the first value that is not finite is")
+
+
+def test_the_gradient_of_the_first_pass_serves_the_first_step() -> None:
+    passes = []
+
+    class Counted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            passes.append(x.device.type)
+            return self.body(x)
+
+    gct.probe(Counted(), torch.randn(4, 8), steps=2)
+    assert passes.count("cpu") == 3  # as it stands, before the second step, after it

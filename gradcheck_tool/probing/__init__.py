@@ -17,7 +17,7 @@ from gradcheck_tool.chains import Structure, analyze
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs, batch_size
 from gradcheck_tool.ops import Kind
-from gradcheck_tool.probing.backward import Loss
+from gradcheck_tool.probing.backward import Loss, Signs
 from gradcheck_tool.probing.changes import growth, largest_change, shrinkage
 from gradcheck_tool.probing.learning import RATES, learn
 from gradcheck_tool.probing.single import Measurement, Pass
@@ -91,25 +91,33 @@ def _measured(
     """With real values a model may go another way than without them: its figures belong to that way's calls, so it
     runs once more then, watched there."""
     with preserved(model, values=True):
-        first = Pass(model, inputs, structure, loss_fn, targets, seed)
+        first = Pass(model, inputs, structure, loss_fn, targets, seed, steps > 0)
         output, graph = first.forward()
         if _same_calls(graph, structure.graph):
-            shown = _Shown(structure, first.measure(output))
+            shown, signs = _Shown(structure, first.measure(output)), first.signs
             del first, output
-            return _step(shown, model, inputs, loss_fn, targets, seed, steps)
+            return _step(shown, model, inputs, loss_fn, targets, seed, steps, signs)
     structure = analyze(graph, model)
     with preserved(model, values=True):
-        second = Pass(model, inputs, structure, loss_fn, targets, seed)
+        second = Pass(model, inputs, structure, loss_fn, targets, seed, steps > 0)
         shown = _Shown(structure, second.measure(second.forward()[0]))
-        return _step(shown, model, inputs, loss_fn, targets, seed, steps)
+        return _step(shown, model, inputs, loss_fn, targets, seed, steps, second.signs)
 
 
 def _step(
-    shown: _Shown, model: nn.Module, inputs: Inputs, loss_fn: Loss | None, targets: Any, seed: int, steps: int
+    shown: _Shown,
+    model: nn.Module,
+    inputs: Inputs,
+    loss_fn: Loss | None,
+    targets: Any,
+    seed: int,
+    steps: int,
+    signs: Signs | None,
 ) -> _Shown:
+    """`shown` with what the steps add; `signs` of the gradient at the start."""
     if not steps or shown.start.non_finite is not None:
         return shown
-    taken = step(model, inputs, loss_fn, targets, seed, steps)
+    taken = step(model, inputs, loss_fn, targets, seed, steps, signs)
     if not taken:
         return shown
     last = Pass(model, inputs, shown.structure, loss_fn, targets, seed)

@@ -17,6 +17,9 @@ from gradcheck_tool.structures import tensors_in
 Loss = Callable[[Any, Any], Any]
 """`loss_fn(output, targets)`."""
 
+Signs = dict[int, tuple[float, Tensor]]
+"""By the id of a parameter, the norm of its gradient, and its signs: -1, 0 or 1, one byte each; 0 for NaN."""
+
 
 def floating_in(output: Any) -> list[Tensor]:
     """The tensors in a model's output of which a gradient can be taken."""
@@ -52,16 +55,22 @@ def roots_of(output: Any, loss_fn: Loss | None, targets: Any, seed: int) -> tupl
     return roots, [_cotangent(root, generator) for root in roots]
 
 
-def grad_norms(roots: list[Tensor], by: list[Tensor], cotangents: list[Tensor] | None) -> dict[int, float]:
+def grad_norms(
+    roots: list[Tensor], by: list[Tensor], cotangents: list[Tensor] | None, signs: Signs | None = None
+) -> dict[int, float]:
     """The norms of the gradients of `roots` by the tensors `by`, by their id; one that gets no gradient is left out.
+    Those by parameters go into `signs` too, with their signs, where that is given.
 
     Raises:
         RuntimeError: autograd's own.
     """
     norms: dict[int, float] = {}
+    leaves = {id(tensor) for tensor in by if tensor.is_leaf}
 
     def keep(key: int, grad: Tensor) -> None:
         norms[key] = norm(grad)
+        if signs is not None and key in leaves:
+            signs[key] = norms[key], grad.detach().sign().nan_to_num_().to(torch.int8)
 
     read_grads(roots, by, cotangents, keep)
     return norms

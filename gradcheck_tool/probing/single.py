@@ -15,7 +15,7 @@ from gradcheck_tool.capturing import forward_error
 from gradcheck_tool.capturing.recorder import record
 from gradcheck_tool.chains import Call, Structure
 from gradcheck_tool.inputs import Inputs, batch_size
-from gradcheck_tool.probing.backward import Loss, floating_in, grad_norms, kind_of, roots_of
+from gradcheck_tool.probing.backward import Loss, Signs, floating_in, grad_norms, kind_of, roots_of
 from gradcheck_tool.probing.draws import seed_all
 from gradcheck_tool.probing.magnitudes import norm
 from gradcheck_tool.probing.running import arguments
@@ -43,10 +43,21 @@ class Measurement:
 
 
 class Pass:
-    """One pass of a model over a batch; use inside `preserved`."""
+    """One pass of a model over a batch; use inside `preserved`.
+
+    `signs` are what an optimizer step from here needs, if they are wanted: by the id of each trainable parameter its
+    gradient's norm and signs.
+    """
 
     def __init__(
-        self, model: nn.Module, inputs: Inputs, structure: Structure, loss_fn: Loss | None, targets: Any, seed: int
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        structure: Structure,
+        loss_fn: Loss | None,
+        targets: Any,
+        seed: int,
+        wants_signs: bool = False,
     ) -> None:
         self.model = model
         self.inputs = inputs
@@ -57,6 +68,7 @@ class Pass:
         self.watch = Watch(model, structure, batch_size(inputs))
         self.seen = self.watch.seen
         self.loss: float | None = None
+        self.signs: Signs | None = {} if wants_signs else None
         self.named = dict(model.named_parameters(remove_duplicate=False))
 
     def forward(self) -> tuple[Any, fx.Graph]:
@@ -106,12 +118,12 @@ class Pass:
         if not any(root.requires_grad for root in roots):
             return finite, {}
         leaves: list[Tensor] = [parameter for parameter in parameters if parameter.requires_grad]
-        if not leaves or self.passes_frozen_layers():
+        if not leaves or self.signs is not None or self.passes_frozen_layers():
             leaves = [tensor for tensor in self.model.parameters() if tensor.requires_grad]
         if self.loss_fn is not None:
             leaves += [tensor for tensor in self.seen.returned.values() if tensor.requires_grad]
         try:
-            return finite, grad_norms(roots, leaves, cotangents)
+            return finite, grad_norms(roots, leaves, cotangents, self.signs)
         except RuntimeError as error:
             raise blamed(error, f"backward of {type(self.model).__name__}") from error
 

@@ -8,11 +8,10 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gradcheck_tool.inputs import Inputs
-from gradcheck_tool.probing.backward import Loss, read_grads, roots_of
-from gradcheck_tool.probing.magnitudes import norm
+from gradcheck_tool.probing.backward import Loss, Signs, grad_norms, roots_of
 from gradcheck_tool.probing.running import run
 
 STEP_SIZE = 1e-3
@@ -25,11 +24,22 @@ tensor whose gradient is far below that of others is moved less, as under Adam, 
 this."""
 
 
-def step(model: nn.Module, inputs: Inputs, loss_fn: Loss | None, targets: Any, seed: int, steps: int) -> int:
+def step(
+    model: nn.Module,
+    inputs: Inputs,
+    loss_fn: Loss | None,
+    targets: Any,
+    seed: int,
+    steps: int,
+    first: Signs | None = None,
+) -> int:
     """Takes up to `steps` steps of gradient-sign descent in place; use inside `preserved`. Returns how many were taken:
     it ends where there is no gradient, or one that is not finite.
 
     Memory: one byte a parameter, besides the largest gradient.
+
+    Args:
+        first: the gradient of the first step, where it was taken already.
 
     Raises:
         GradtoolError: the model's forward, or the loss, raises.
@@ -37,7 +47,8 @@ def step(model: nn.Module, inputs: Inputs, loss_fn: Loss | None, targets: Any, s
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     count = sum(parameter.numel() for parameter in parameters)
     for taken in range(steps):
-        found = _signs(model, inputs, loss_fn, targets, seed + taken, parameters)
+        found = first if first is not None and not taken else None
+        found = _signs(model, inputs, loss_fn, targets, seed + taken, parameters) if found is None else found
         total = math.hypot(*(size for size, _ in found.values())) if found else 0.0
         if not 0.0 < total < math.inf:
             return taken
@@ -53,16 +64,11 @@ def step(model: nn.Module, inputs: Inputs, loss_fn: Loss | None, targets: Any, s
 
 def _signs(
     model: nn.Module, inputs: Inputs, loss_fn: Loss | None, targets: Any, seed: int, parameters: list[nn.Parameter]
-) -> dict[int, tuple[float, Tensor]]:
-    """By the id of the parameter, its gradient's norm and signs."""
-    found: dict[int, tuple[float, Tensor]] = {}
-
-    def keep(key: int, grad: Tensor) -> None:
-        found[key] = norm(grad), grad.detach().sign().nan_to_num_().to(torch.int8)
-
+) -> Signs:
+    found: Signs = {}
     output = run(model, inputs, seed)
     with torch.enable_grad():
         roots, cotangents = roots_of(output, loss_fn, targets, seed)
     if any(root.requires_grad for root in roots):
-        read_grads(roots, parameters, cotangents, keep)
+        grad_norms(roots, [*parameters], cotangents, found)
     return found
