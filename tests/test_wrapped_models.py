@@ -280,9 +280,11 @@ def own_parametrization(layer: nn.Module) -> nn.Module:
     return layer
 
 
-PARAMETRIZATIONS: dict[str, Change] = {
+LENGTHS: dict[str, Change] = {
     "weight norm": parametrizations.weight_norm,
     "weight norm by hooks": weight_norm,
+}
+BOUNDS: dict[str, Change] = {
     "spectral norm": parametrizations.spectral_norm,
     "spectral norm by hooks": spectral_norm,
     "orthogonal": parametrizations.orthogonal,
@@ -297,16 +299,28 @@ def parametrized(change: Change) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("change", PARAMETRIZATIONS.values(), ids=PARAMETRIZATIONS)
-def test_parametrized_layers_are_a_chain_that_batch_norm_would_undo(change: Change) -> None:
+@pytest.mark.parametrize("change", BOUNDS.values(), ids=BOUNDS)
+def test_bound_weights_are_a_chain_that_batch_norm_would_undo(change: Change) -> None:
     model = parametrized(change)
     assert chains(model) == [PLAIN]
     result = gct.fix(model, features(8))
     assert result.plan == ()
     assert [skip.layer for skip in result.skipped] == PLAIN
     assert {skip.reason for skip in result.skipped} == {
-        "its weight is normalized or parametrized already, which a norm would undo"
+        "its weight is bound by a parametrization, which a norm would undo"
     }
+    assert_replays(lambda: parametrized(change))
+
+
+@pytest.mark.parametrize("change", LENGTHS.values(), ids=LENGTHS)
+def test_weight_norm_normalizes_no_values_and_takes_a_norm(change: Change) -> None:
+    model = parametrized(change)
+    assert chains(model) == [PLAIN]
+    result = gct.fix(model, features(8))
+    assert [entry.after for entry in result.plan] == PLAIN
+    assert result.skipped == ()
+    assert set(model.state_dict()) <= set(result.model.state_dict())
+    assert chains(result.model) == []
     assert_replays(lambda: parametrized(change))
 
 

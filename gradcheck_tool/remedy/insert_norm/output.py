@@ -66,8 +66,8 @@ def objection(block: Block, structure: Structure, model: nn.Module) -> str | Non
     call = block.call
     if call.layer in structure.recurrent and not _all_steps_are_blocks(call, structure):
         return "it is stepped, and its norm would have to stand behind the sum of that step's layers, where none is put"
-    if call.module is not None and _is_reparametrized(model.get_submodule(call.module)):
-        return "its weight is normalized or parametrized already, which a norm would undo"
+    if call.module is not None and _is_bound(model.get_submodule(call.module)):
+        return "its weight is bound by a parametrization, which a norm would undo"
     if call.node.meta["dtype"].is_complex:
         return "norms have no complex form"
     if call.module is None and _has_channels_elsewhere(call):
@@ -127,7 +127,11 @@ def _is_parameter(node: fx.Node) -> bool:
     return node.op == "get_attr" or (bool(node.all_input_nodes) and all(map(_is_parameter, node.all_input_nodes)))
 
 
-def _is_reparametrized(module: nn.Module) -> bool:
-    return (
-        parametrize.is_parametrized(module, "weight") or hasattr(module, "weight_g") or hasattr(module, "weight_orig")
-    )
+def _is_bound(module: nn.Module) -> bool:
+    """Whether the weight is computed from other tensors so that it has some property, as with spectral norm. Weight
+    norm gives it none: only length and direction of each row are parameters of their own, and the length is void
+    behind a batch norm."""
+    if parametrize.is_parametrized(module, "weight"):
+        steps = module.parametrizations["weight"]  # type: ignore[index]
+        return {type(step).__name__ for step in steps} != {"_WeightNorm"}
+    return hasattr(module, "weight_orig")
