@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gradcheck_tool.theory import ConvGeometry, Scale, Stage, Weights, predict, weights_of
+from gradcheck_tool.theory import ConvGeometry, Scale, Stage, Unread, Weights, predict, weights_of
 from gradcheck_tool.theory.activations import ACTIVATION_NAMES, activation_named, activation_of, find_kinks
 from gradcheck_tool.theory.gaussian import Activation, log_moments, second_moments, value_and_slope
 from gradcheck_tool.theory.spatial import gather, grid_of, spread, taps
@@ -530,6 +530,35 @@ def test_a_singular_value_outside_the_edge_is_seen(excess: float) -> None:
     assert "singular value" in (objection(weights) or "")
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e12, 1e30])
+def test_a_singular_value_is_seen_at_any_size_of_the_weights(size: float) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(96, 128) + torch.outer(torch.randn(96), torch.randn(128))
+    excess = weights_of(weight).spectral_excess
+    assert excess is not None
+    assert excess > 2
+    assert weights_of(size * weight).spectral_excess == pytest.approx(excess, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(600, 1000), (1000, 600), (1, 40), (40, 1), (5, 7)], ids=str)
+def test_a_singular_value_that_stands_out_is_that_of_the_decomposition(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(shape) + 0.5 * torch.outer(torch.randn(shape[0]), torch.randn(shape[1]))
+    edge = weight.square().mean().sqrt() * sum(math.sqrt(n) for n in shape)
+    exact = float(torch.linalg.matrix_norm(weight, ord=2) / edge)
+    assert weights_of(weight).spectral_excess == pytest.approx(exact, rel=1e-3)
+
+
+def test_of_several_groups_the_root_mean_square_counts_and_a_group_of_zeros_too() -> None:
+    torch.manual_seed(0)
+    geometry = ConvGeometry((8, 8), (8, 8), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), groups=4)
+    weight = torch.randn(32, 8, 3, 3) + torch.randn(32, 1, 1, 1) * torch.randn(1, 8, 3, 3)
+    weight[:8] = 0.0
+    edge = weight.square().mean().sqrt() * (math.sqrt(8) + math.sqrt(72))
+    exact = torch.linalg.matrix_norm(weight.view(4, 8, 72), ord=2).square().mean().sqrt() / edge
+    assert weights_of(weight, geometry=geometry).spectral_excess == pytest.approx(float(exact), rel=1e-3)
+
+
 # --- Reading weights ------------------------------------------------------------------------------------------------
 
 
@@ -541,6 +570,31 @@ def test_statistics_are_those_of_the_tensor() -> None:
     assert weights.mean == pytest.approx(weight.double().mean().item(), rel=1e-12)
     assert weights.second_moment == pytest.approx(weight.double().square().mean().item(), rel=1e-12)
     assert weights.bias_second_moment == pytest.approx(bias.double().square().mean().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda w: w.t().contiguous().t(),
+        lambda w: torch.cat([w, w], 1)[:, : w.shape[1]],
+        lambda w: torch.stack([w, w], 2)[..., 0],
+    ],
+    ids=["transposed", "some columns of more", "every second element"],
+)
+def test_how_a_weight_lies_in_memory_does_not_matter(view: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(300, 500) + 0.1
+    plain, viewed = (asdict(weights_of(w)) for w in (weight, view(weight)))
+    del plain["geometry"], viewed["geometry"]
+    assert viewed == pytest.approx(plain, rel=1e-5)
+
+
+def test_no_weight_is_read_behind_a_layer_without_prediction() -> None:
+    def read() -> Weights:
+        raise AssertionError("was read")
+
+    zero = replace(GOOD, second_moment=0.0)
+    assert "all zero" in (predict([Unread(lambda: zero), named("relu"), Unread(read)]).reason or "")
 
 
 def test_tiny_weights_do_not_underflow() -> None:

@@ -22,6 +22,7 @@ from gradcheck_tool.theory import (
     Activation,
     Add,
     Concat,
+    ConvGeometry,
     Gate,
     Network,
     NoPredictionError,
@@ -35,6 +36,7 @@ from gradcheck_tool.theory import (
     backward,
     chi_batch_norm,
     forward,
+    weights_of,
 )
 from gradcheck_tool.theory.correlation import spectrum_at
 
@@ -293,6 +295,42 @@ def test_the_differences_between_samples_fade_as_forecast(activation: type[nn.Mo
     spread = math.sqrt(float((hidden - hidden.mean(0)).square().mean() / hidden.square().mean() * 32 / 31))
     forecast = forecaster(model, x).forecast()
     assert forecast.spread_decades == pytest.approx(math.log10(spread), rel=0.03, abs=0.05)
+
+
+def test_concatenations_that_nothing_reads_are_left_out() -> None:
+    network = Network()
+    parts = [network.add(HE, INPUT), network.add(HE, INPUT)]
+    idle = network.add(Concat((0.5, 0.5)), *parts)
+    active = [network.add(named("relu"), part) for part in parts]
+    head = network.add(HE, network.add(Concat((0.5, 0.5)), *active), tied=0)
+    shorter, numbers = network.without_idle_concatenations({head})
+    assert idle not in numbers
+    assert len(shorter.vertices) == len(network.vertices) - 1
+    assert shorter.vertices[numbers[head]].tied == 0
+    long, short = (backward(forward(net), {end: 1.0}) for net, end in ((network, head), (shorter, numbers[head])))
+    assert [short[new] for new in numbers.values()] == [long[old] for old in numbers]
+    assert idle in network.without_idle_concatenations({head, idle})[1]
+
+
+def test_weights_are_read_once_and_none_behind_a_norm_that_lets_nothing_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Tensor] = []
+
+    def reading(weight: Tensor, *, geometry: ConvGeometry | None) -> Weights:
+        read.append(weight)
+        return weights_of(weight, geometry=geometry)
+
+    monkeypatch.setattr("gradcheck_tool.forecast.layers.weights_of", reading)
+    model, x = conv_net(nn.MaxPool2d(2), nn.BatchNorm2d, relu), torch.randn(8, 3, 24, 24)
+    weights = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    found = forecaster(model, x)
+    found.forecast()
+    found.predict_fixed(found.structure.chains)
+    found.weight_gradient_decades()
+    assert [id(weight) for weight in read] == [id(weight) for weight in weights]
+    read.clear()
+    nn.init.zeros_(next(module.weight for module in model.modules() if isinstance(module, nn.BatchNorm2d)))
+    assert forecaster(model, x).forecast().note == "a normalization whose weight is zero"
+    assert len(read) == 1
 
 
 NOT_FORECAST = {

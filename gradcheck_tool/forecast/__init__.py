@@ -220,8 +220,9 @@ class Forecaster:
                     yield from self._passing(node)
             own_function = self._own_function(block)
             inside = [] if own_function else block.inside
-            weights = self._layers.weights_of(block.call, self._bias_among(inside))
-            check_tied(block.call.layer, counts[block.call.layer], weights)
+            weights = self._layers.unread(block.call, self._bias_among(inside))
+            if counts[block.call.layer] > 1:
+                check_tied(block.call.layer, counts[block.call.layer], weights.read())
             yield weights
             if position == len(chain) - 1:
                 return
@@ -240,7 +241,7 @@ class Forecaster:
         """The stages of a node between two activations; none for one that leaves every element as it is."""
         operation = self.structure.operations[node]
         if node in self._calls:
-            yield self._layers.weights_of(self._calls[node], None)
+            yield self._layers.unread(self._calls[node], None)
             return
         sources = self._graph.sources(node)
         if len(sources) != 1:

@@ -189,14 +189,15 @@ class Builder:
             raise NoForecast(f"more than {_MOST_PARTS} values are concatenated")
         return self.network.add(Concat(tuple(shares)), *reads)
 
-    def read_weights(self) -> dict[fx.Node, int]:
-        """Fills in the weights, now that all the rest is known to be understood."""
+    def place_weights(self) -> dict[fx.Node, int]:
+        """Fills in the weights, as yet unread, now that all the rest is known to be understood."""
         reader = self.reader
         counts = Counter(reader.calls[node].layer for node in self.unread.values())
         for vertex, node in self.unread.items():
             call = reader.calls[node]
-            weights = reader.layers.weights_of(call, None)
-            check_tied(call.layer, counts[call.layer], weights)
+            weights = reader.layers.unread(call, None)
+            if counts[call.layer] > 1:
+                check_tied(call.layer, counts[call.layer], weights.read())
             tied = self.first_calls.setdefault(call.layer, vertex)
             self.network.vertices[vertex] = replace(self.network.vertices[vertex], step=weights, tied=tied)
         return self.vertices

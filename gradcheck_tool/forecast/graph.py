@@ -20,11 +20,10 @@ from gradcheck_tool.theory import Network, Norm
 
 @dataclass(frozen=True)
 class Plan:
-    """What a graph is to the theory: `network`; the vertex behind each node; that of each call of a weight layer; and
-    the vertices at which the gradient starts, with the number of elements of each."""
+    """What a graph is to the theory: `network`; the vertex of each call of a weight layer; and the vertices at which
+    the gradient starts, with the number of elements of each."""
 
     network: Network
-    vertices: Mapping[fx.Node, int]
     calls: Mapping[Call, int]
     starts: Mapping[int, int]
 
@@ -80,7 +79,7 @@ class GraphReader:
         for node in self.structure.graph.nodes:
             if node in wanted and self.depends[node] and node.op != "output":
                 builder.visit(node)
-        vertices = builder.read_weights()
+        vertices = builder.place_weights()
         starts: dict[int, int] = {}
         for node in leaving:
             vertex = vertices.get(node)
@@ -90,7 +89,13 @@ class GraphReader:
         if not starts:
             raise NoForecast("no weight layer reaches the model's output")
         calls = {call: vertices[call.node] for call in self.structure.calls if call.node in vertices}
-        return Plan(builder.network, vertices, calls, starts)
+        # What acts channel by channel was put before each concatenation, so that most of them are read no more.
+        network, numbers = builder.network.without_idle_concatenations({*starts, *calls.values()})
+        return Plan(
+            network,
+            {call: numbers[vertex] for call, vertex in calls.items()},
+            {numbers[vertex]: size for vertex, size in starts.items()},
+        )
 
     def _leaving(self, wanted: frozenset[fx.Node]) -> list[fx.Node]:
         """The values behind which no weight layer comes any more, and which the model's output is computed from."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from gradcheck_tool.chains import Call
 from gradcheck_tool.ops import factors, operation_name
-from gradcheck_tool.theory import ConvGeometry, Weights, weights_of
+from gradcheck_tool.theory import ConvGeometry, Unread, Weights, check_readable, weights_of, with_bias
 
 _CONV_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
@@ -49,6 +51,7 @@ class LayerReader:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self._unread: dict[Any, Unread] = {}
         self._weights: dict[Any, Weights] = {}
 
     def weights_of(self, call: Call, bias: Tensor | None) -> Weights:
@@ -57,17 +60,34 @@ class LayerReader:
         Raises:
             NoForecast: the weight cannot be read.
         """
-        if call.module is not None:
-            module = self.model.get_submodule(call.module)
-            key = (call.module, call.node.meta.get("shape"))
-            if key not in self._weights:
-                with _still(module):
-                    weight, own_bias = module.weight, module.bias
-                    assert isinstance(weight, Tensor)
-                    geometry = _geometry(call.node, vars(module)) if weight.dim() > 2 else None
-                    added = own_bias if isinstance(own_bias, Tensor) else None
-                    self._weights[key] = _read(call, weight, added, geometry)
-            return self._weights[key]
+        return self.unread(call, bias).read()
+
+    def unread(self, call: Call, bias: Tensor | None) -> Unread:
+        """As `weights_of`, but that no element of a tensor is looked at before it is asked for.
+
+        Raises:
+            NoForecast: the weight cannot be read.
+        """
+        if call.module is None:
+            return self._functional(call, bias)
+        key = (call.module, call.node.meta.get("shape"))
+        if key not in self._unread:
+            self._unread[key] = self._of_module(call, self.model.get_submodule(call.module))
+        return self._unread[key]
+
+    def _of_module(self, call: Call, module: nn.Module) -> Unread:
+        computed = parametrize.is_parametrized(module)
+        with _still(module.parametrizations) if computed else nullcontext():  # type: ignore[arg-type]
+            weight, bias = module.weight, module.bias
+        assert isinstance(weight, Tensor)
+        geometry = _geometry(call.node, vars(module)) if weight.dim() > 2 else None
+        unread = self._at(call, call.module, weight, bias if isinstance(bias, Tensor) else None, geometry)
+        if not computed:
+            return unread
+        weights = unread.read()  # now: a weight that was computed for this is not to be kept
+        return Unread(lambda: weights)
+
+    def _functional(self, call: Call, bias: Tensor | None) -> Unread:
         name = operation_name(call.node)
         weight, weight_first = self._functional_weight(call, name)
         geometry = None
@@ -83,7 +103,30 @@ class LayerReader:
             at = 0 if name == "addmm" else 2
             given = call.node.args[at] if len(call.node.args) > at else call.node.kwargs.get("bias")
             bias = self.tensor(given) if isinstance(given, fx.Node) and given.op == "get_attr" else bias
-        return _read(call, weight, bias, geometry)
+        return self._at(call, call.parameter, weight, bias, geometry)
+
+    def _at(
+        self, call: Call, name: str | None, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry | None
+    ) -> Unread:
+        """The layer of one call, once it is known that its tensors can be read. `name` and the way in which they are
+        looked at say which weights are the same: where in a map they are applied does not matter to their
+        statistics."""
+        try:
+            check_readable(weight)
+            if bias is not None:
+                check_readable(bias)
+        except ValueError as error:
+            raise NoForecast(f"{call.name}: {error}") from error
+        way = (geometry.groups, geometry.transposed) if geometry is not None else ()
+        key = (name, weight.shape, weight.stride(), *way)
+        known = self._weights  # alone: a function that knew `self` would keep the model until the next collection
+
+        def read() -> Weights:
+            if key not in known:
+                known[key] = weights_of(weight, geometry=geometry)
+            return with_bias(replace(known[key], geometry=geometry), bias)
+
+        return Unread(cache(read))
 
     def _functional_weight(self, call: Call, name: str) -> tuple[Tensor, bool]:
         """The weight of a functional layer, and whether it is the first factor of a product (`W @ x`)."""
@@ -164,17 +207,9 @@ def window_geometry(node: fx.Node, source: fx.Node, rank: int, settings: Mapping
     )
 
 
-def _read(call: Call, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry | None) -> Weights:
-    try:
-        return weights_of(weight, bias, geometry=geometry)
-    except ValueError as error:
-        raise NoForecast(f"{call.name}: {error}") from error
-
-
 @contextmanager
-def _still(module: nn.Module) -> Iterator[None]:
+def _still(computing: nn.Module) -> Iterator[None]:
     """Reads a parametrized weight without a step of what computes it (spectral norm iterates while training)."""
-    computing: Any = module.parametrizations if parametrize.is_parametrized(module) else nn.ModuleList()
     parts = list(computing.modules())
     modes = [part.training for part in parts]
     for part in parts:

@@ -36,7 +36,7 @@ from gradcheck_tool.theory.steps import (
     Step,
     Upsample,
 )
-from gradcheck_tool.theory.weight_statistics import Weights, objection, weights_of
+from gradcheck_tool.theory.weight_statistics import Unread, Weights, check_readable, objection, weights_of, with_bias
 
 __all__ = [
     "INPUT",
@@ -57,12 +57,14 @@ __all__ = [
     "Shift",
     "Stage",
     "Step",
+    "Unread",
     "Upsample",
     "Vertex",
     "Weights",
     "activation_named",
     "activation_of",
     "backward",
+    "check_readable",
     "chi_batch_norm",
     "find_kinks",
     "forward",
@@ -70,6 +72,7 @@ __all__ = [
     "predict",
     "second_moments",
     "weights_of",
+    "with_bias",
 ]
 
 
@@ -100,19 +103,20 @@ def predict(stages: Sequence[Stage], q0: float = 1.0) -> Prediction:
     Raises:
         ValueError: `stages` does not begin and end with Weights.
     """
-    if not stages or not isinstance(stages[0], Weights) or not isinstance(stages[-1], Weights):
+    if not stages or not all(isinstance(end, (Weights, Unread)) for end in (stages[0], stages[-1])):
         raise ValueError("the stages of a chain begin and end with Weights")
     network = Network()
     position = 0
     for number, stage in enumerate(stages):
         name = ""
-        if isinstance(stage, Weights):
+        step = stage.read() if isinstance(stage, Unread) else stage
+        if isinstance(step, Weights):
             position += 1
             name = f"weight layer {position} of the chain"
-            reason = objection(stage)
+            reason = objection(step)
             if reason is not None:
                 return Prediction(None, f"{name} has {reason}")
-        network.add(stage, number - 1, name=name)
+        network.add(step, number - 1, name=name)
     return between(network, 0, len(stages) - 1, q0)
 
 

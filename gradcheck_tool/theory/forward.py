@@ -20,7 +20,7 @@ from gradcheck_tool.theory.moments import (
     log_spread,
 )
 from gradcheck_tool.theory.spatial import Axes, Size, grid_of, resampling, taps
-from gradcheck_tool.theory.sphere import FEWEST, GAUSSIAN_FROM, sphere_moments
+from gradcheck_tool.theory.sphere import FEWEST, GAUSSIAN_FROM, SphereMoments, sphere_moments
 from gradcheck_tool.theory.steps import Dropout, Norm, Scale, Shift
 from gradcheck_tool.theory.weight_statistics import Weights
 
@@ -104,31 +104,41 @@ def _composed(inner: Activation, outer: Activation, factor: float) -> Activation
 
 
 def _activated(activation: Activation, before: Moments) -> tuple[Moments, Gain]:
-    n = before.normalized
     level = before.log_level
+    spectrum: Spectrum | None = None
     if before.mean and not activation.gated:
         log_value, log_slope, kurtoses, spectrum, log_delta = _off_centre(activation, before, level)
     else:
         log_value, log_slope, *log_kurtoses = log_moments(activation, before.log_q)
         kurtoses = [math.exp(min(_mean_of_finite(log), 30.0)) for log in log_kurtoses]
-        spectrum, log_delta = spectrum_at(activation, level), min(before.log_delta, 0.0)
+        log_delta = min(before.log_delta, 0.0)
     if not (log_value.max() < math.inf and log_slope.max() < math.inf):  # nan is not
         raise NoPredictionError(f"{activation.name} has no finite second moment for a Gaussian input of that size")
-    log_difference, mean = spectrum.log_difference(log_delta), spectrum.mean
-    if activation.gated:  # a φ(b): the covariance is a product
-        log_difference, mean = _either(log_difference, log_delta), 0.0
-    elif n is not None and n < GAUSSIAN_FROM:
-        sphere = sphere_moments(activation, round(math.exp(0.5 * level), 6), n)
-        if sphere.value > 0 and sphere.kept > 0:
-            log_value = log_value - float(log_mean(log_value)) + math.log(sphere.value)
-            log_slope = log_slope - float(log_mean(log_slope)) + math.log(sphere.kept) - level
-            log_difference = math.log(sphere.difference / sphere.value)
-            mean = sphere.mean / math.sqrt(sphere.value)
+    sphere = _on_the_sphere(activation, before)
+    if sphere is not None:
+        log_value = log_value - float(log_mean(log_value)) + math.log(sphere.value)
+        log_slope = log_slope - float(log_mean(log_slope)) + math.log(sphere.kept) - level
+        log_difference = math.log(sphere.difference / sphere.value)
+        mean = sphere.mean / math.sqrt(sphere.value)
+    else:
+        spectrum = spectrum or spectrum_at(activation, level)
+        log_difference, mean = spectrum.log_difference(log_delta), spectrum.mean
+        if activation.gated:  # a φ(b): the covariance is a product
+            log_difference, mean = _either(log_difference, log_delta), 0.0
     origin = Origin(activation, before, 1.0, log_slope)
     after = Moments(
         log_value, before.size, log_difference, mean, kurtoses[0], kurtoses[1], origin=origin, sources=before.sources
     )
     return after, Gain(log_slope)
+
+
+def _on_the_sphere(activation: Activation, before: Moments) -> SphereMoments | None:
+    """The moments of what batch norm has just normalized, where it is over so few values that they are no Gaussian."""
+    n = before.normalized
+    if n is None or n >= GAUSSIAN_FROM or activation.gated:
+        return None
+    sphere = sphere_moments(activation, round(math.exp(0.5 * before.log_level), 6), n)
+    return sphere if sphere.value > 0 and sphere.kept > 0 else None
 
 
 def _mean_of_finite(values: Array) -> float:

@@ -115,35 +115,43 @@ class _Table:
         self.half = DECADES * NODES_PER_DECADE
         nodes = 2 * self.half + 1
         self.known = np.zeros(nodes, dtype=bool)
+        self.finite = True  # all that is known
         self.logs = np.zeros((4, nodes))
+        self.cubics = np.zeros((4, 4, nodes))  # coefficients, by power, between each node and the next
         self.at_zero: Array | None = None
 
     def at(self, log_q: Array) -> Array:
         """Shape (4, *log_q.shape): cubic interpolation in log q, beyond the grid the power law of its last nodes."""
+        position = log_q * (NODES_PER_DECADE / LOG10) + self.half
+        low, high = float(position.min()), float(position.max())
+        if not (low >= 1.0 and high < 2 * self.half - 1):  # nan is not
+            return self._at_the_ends(position)
+        first = position.astype(np.int64)
+        self._learn(int(low) - 1, int(high) + 3, first - 1)
+        return self._cubic(first, position - first)
+
+    def _cubic(self, cell: npt.NDArray[np.int64], part: Array) -> Array:
+        """The cubic through four nodes, at `part` of the way from the second of them, number `cell`, to the third."""
+        one, two, three, four = self.cubics.take(cell, axis=2)
+        if self.finite:
+            return ((four * part + three) * part + two) * part + one  # type: ignore[no-any-return]
         with np.errstate(invalid="ignore"):
-            position = log_q * (NODES_PER_DECADE / LOG10) + self.half
+            result = ((four * part + three) * part + two) * part + one
+        # Beside a node of -inf (a moment of exactly zero) the polynomial is nan; the nearest node is the answer.
+        return np.where(np.isfinite(result), result, self.logs[:, np.rint(cell + part).astype(np.int64)])
+
+    def _at_the_ends(self, position: Array) -> Array:
+        """`at` where some positions on the grid lie beside it, at -inf (q is zero), or in its first or last cell."""
         zero = np.isneginf(position)
-        any_zero = bool(zero.any())
-        if any_zero:
-            position = np.where(zero, float(self.half), position)
-        top = 2.0 * self.half
-        inside = np.minimum(np.maximum(position, 0.0), top)
-        first = np.minimum(np.maximum(np.floor(inside).astype(np.int64) - 1, 0), 2 * self.half - 3)
-        self._learn(int(first.min()), int(first.max()) + 4, first)
-        t = inside - first
-        a, b, c, d = t, t - 1.0, t - 2.0, t - 3.0
-        weights = (-b * c * d / 6.0, a * c * d / 2.0, -a * b * d / 2.0, a * b * c / 6.0)
-        with np.errstate(invalid="ignore"):
-            result = self.logs[:, first] * weights[0]
-            for offset in (1, 2, 3):
-                result = result + self.logs[:, first + offset] * weights[offset]
-        if not np.isfinite(result).all():
-            # Beside a node of -inf (a moment of exactly zero) the polynomial is nan; the nearest node is the answer.
-            result = np.where(np.isfinite(result), result, self.logs[:, np.rint(inside).astype(np.int64)])
+        position = np.where(zero, float(self.half), position)
+        inside = np.minimum(np.maximum(position, 0.0), 2.0 * self.half)
+        cell = np.minimum(np.maximum(np.floor(inside).astype(np.int64), 1), 2 * self.half - 2)
+        self._learn(int(cell.min()) - 1, int(cell.max()) + 3, cell - 1)
+        result = self._cubic(cell, inside - cell)
         beyond = position - inside
         if beyond.any():
             result = result + self._power_law(beyond)
-        if any_zero:
+        if zero.any():
             result = np.where(zero, self._zero().reshape((4,) + (1,) * zero.ndim), result)
         return result
 
@@ -177,6 +185,8 @@ class _Table:
 
     def _compute(self, nodes: npt.NDArray[np.int64]) -> None:
         nodes = nodes[~self.known[nodes]]
+        if not len(nodes):
+            return
         for start in range(0, len(nodes), _BATCH):
             batch = nodes[start : start + _BATCH]
             log_q: Array = (batch - self.half).astype(np.float64) * (LOG10 / NODES_PER_DECADE)
@@ -186,6 +196,13 @@ class _Table:
             else:
                 self.logs[:, batch] = _integrate(self.function, self.kinks, log_q)
             self.known[batch] = True
+            self.finite = self.finite and bool(np.isfinite(self.logs[:, batch]).all())
+        with np.errstate(invalid="ignore"):
+            before, here, after, behind = (self.logs[:, at : at - 3 or None] for at in range(4))
+            self.cubics[0] = self.logs
+            self.cubics[1, :, 1:-2] = after - before / 3.0 - here / 2.0 - behind / 6.0
+            self.cubics[2, :, 1:-2] = (before + after) / 2.0 - here
+            self.cubics[3, :, 1:-2] = (behind - before) / 6.0 + (here - after) / 2.0
 
 
 _TABLES: WeakKeyDictionary[Activation, _Table] = WeakKeyDictionary()

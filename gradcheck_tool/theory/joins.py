@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gradcheck_tool.theory.forward import Gain, resized
-from gradcheck_tool.theory.gaussian import Activation, Array, value_and_slope
+from gradcheck_tool.theory.gaussian import Activation, Array, log_sum_exp, value_and_slope
 from gradcheck_tool.theory.moments import Moments, NoPredictionError, log_mean, log_spread
 from gradcheck_tool.theory.spatial import Axes, grid_of, resampling, taps
 from gradcheck_tool.theory.steps import Add, Concat, Pool, Upsample
@@ -175,11 +175,11 @@ def through_concat(step: Concat, parts: Sequence[Moments]) -> tuple[Moments, lis
     if len({part.size for part in parts}) > 1:
         raise NoPredictionError("maps of different sizes are concatenated")
     logs = [math.log(share) for share in step.shares]
-    log_q = parts[0].log_q + logs[0]
-    log_d = logs[0] + parts[0].log_level + parts[0].log_delta
-    for log_share, part in zip(logs[1:], parts[1:], strict=True):
-        log_q = np.logaddexp(log_q, part.log_q + log_share)
-        log_d = float(np.logaddexp(log_d, log_share + part.log_level + part.log_delta))
+    shifted = [part.log_q + log for part, log in zip(parts, logs, strict=True)]
+    if len({array.shape for array in shifted}) > 1:  # an ensemble, and one for all samples
+        shifted = list(np.broadcast_arrays(*shifted))
+    log_q = log_sum_exp(np.moveaxis(np.array(shifted), 0, -1))
+    log_d = float(log_sum_exp(np.array([p.log_level + p.log_delta + log for p, log in zip(parts, logs, strict=True)])))
     level = float(log_mean(log_q))
     weigh = zip(step.shares, parts, strict=True)
     mean = sum(share * part.mean * math.exp(0.5 * (part.log_level - level)) for share, part in weigh)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcheck_tool.theory.gaussian import Activation, Array, log_sum_exp
+from gradcheck_tool.theory.gaussian import Activation, Array
 from gradcheck_tool.theory.spatial import Axes, Size, spread
 
 SAMPLES = 64  # members of the ensemble of q in dense layers; their noise is centred, so that to first order it cancels
@@ -67,9 +67,10 @@ def inputs(log_q0: float = 0.0, source: int = 0) -> Moments:
 
 def log_mean(log_field: Array) -> Array:
     """The log of the mean."""
-    if log_field.ndim == 0:
-        return log_field
-    return np.asarray(log_sum_exp(log_field.ravel()) - math.log(log_field.size))
+    peak = log_field.max()
+    if log_field.ndim == 0 or not math.isfinite(peak):
+        return np.asarray(peak)
+    return np.asarray(peak + math.log(float(np.exp(log_field - peak).sum()) / log_field.size))
 
 
 def log_spread(axes: Axes, log_field: Array) -> Array:

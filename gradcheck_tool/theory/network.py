@@ -8,8 +8,8 @@ nets, where it holds too).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from gradcheck_tool.theory.joins import through_add, through_concat, through_gat
 from gradcheck_tool.theory.moments import Moments, NoPredictionError, inputs
 from gradcheck_tool.theory.spatial import Size, gather
 from gradcheck_tool.theory.steps import Add, Concat, Dropout, Gate, Norm, Pool, Scale, Shift, Step, Upsample
-from gradcheck_tool.theory.weight_statistics import BIAS_MEAN_LIMIT, Weights, objection
+from gradcheck_tool.theory.weight_statistics import BIAS_MEAN_LIMIT, Unread, Weights, objection
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,26 @@ class Network:
         self.vertices.append(Vertex(step, reads, name, tied))
         return len(self.vertices) - 1
 
+    def without_idle_concatenations(self, kept: Collection[int]) -> tuple[Network, dict[int, int]]:
+        """The same net without those concatenations that nothing reads and that are not `kept`; the new numbers of the
+        vertices by their old ones."""
+        read = set(kept)
+        for number in range(len(self.vertices) - 1, -1, -1):
+            vertex = self.vertices[number]
+            if number in read or not isinstance(vertex.step, Concat):
+                read |= {number, *vertex.reads}
+        if read.issuperset(range(len(self.vertices))):
+            return self, {number: number for number in range(len(self.vertices))}
+        result = Network()
+        numbers: dict[int, int] = {}
+        for number, vertex in enumerate(self.vertices):
+            if number in read:
+                numbers[number] = len(numbers)
+                reads = [numbers.get(source, source) for source in vertex.reads]
+                tied = None if vertex.tied is None else numbers[vertex.tied]
+                result.add(vertex.step, *reads, name=vertex.name, tied=tied)
+        return result, numbers
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -75,7 +95,8 @@ class Pass:
 
 
 def forward(network: Network, q0: float = 1.0) -> Pass:
-    """Second moments through a net whose inputs are independent, with second moment `q0`.
+    """Second moments through a net whose inputs are independent, with second moment `q0`. Where weights were unread,
+    `network` has what was read of them afterwards.
 
     Raises:
         NoPredictionError: the theory does not hold for one of its steps; the message says why.
@@ -88,20 +109,24 @@ def forward(network: Network, q0: float = 1.0) -> Pass:
     for number, vertex in enumerate(network.vertices):
         before = [result.of(read) for read in vertex.reads]
         variance = 0.0
-        if isinstance(vertex.step, Weights):
-            reason = objection(vertex.step)
+        step = vertex.step
+        if isinstance(step, Unread):
+            step = step.read()
+            network.vertices[number] = replace(vertex, step=step)
+        if isinstance(step, Weights):
+            reason = objection(step)
             if reason is not None:
                 raise NoPredictionError(f"{vertex.name} has {reason}")
             bit = 1 << (base + (number if vertex.tied is None else vertex.tied))
-            plain, back = through_weights(vertex.step, before[0], noise)
+            plain, back = through_weights(step, before[0], noise)
             after = Moments(plain.log_q, plain.size, plain.log_delta, sources=bit)
             if number in read:  # where a head's outputs lie is nothing to the gradient
-                _check_bias(vertex, after)
-            groups = 1 if vertex.step.geometry is None else vertex.step.geometry.groups
-            variance = (3.0 * before[0].slope_kurtosis - 1.0) / (vertex.step.fan_in * groups)
+                _check_bias(vertex.name, step, after)
+            groups = 1 if step.geometry is None else step.geometry.groups
+            variance = (3.0 * before[0].slope_kurtosis - 1.0) / (step.fan_in * groups)
             here: list[list[Gain]] = [back]
         else:
-            after, here = _through(vertex.step, before)
+            after, here = _through(step, before)
         moments.append(after)
         gains.append(here)
         variances.append(variance)
@@ -135,14 +160,12 @@ def _through(step: Step, before: Sequence[Moments]) -> tuple[Moments, list[list[
     return after, [[gain]]
 
 
-def _check_bias(vertex: Vertex, after: Moments) -> None:
-    weights = vertex.step
-    assert isinstance(weights, Weights)
+def _check_bias(name: str, weights: Weights, after: Moments) -> None:
     if weights.bias_mean_is_significant and weights.bias_mean != 0.0:
         log_share = 2 * math.log(abs(weights.bias_mean)) - float(after.log_q.max())
         if log_share > math.log(BIAS_MEAN_LIMIT):
             raise NoPredictionError(
-                f"{vertex.name} has a bias with a mean of {weights.bias_mean:.3g}, {math.exp(0.5 * log_share):.2g} "
+                f"{name} has a bias with a mean of {weights.bias_mean:.3g}, {math.exp(0.5 * log_share):.2g} "
                 "times the root mean square of its pre-activations: they are not centred"
             )
 

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from gradcheck_tool.theory.gaussian import Activation
 from gradcheck_tool.theory.spatial import ConvGeometry
-from gradcheck_tool.theory.weight_statistics import Weights
+from gradcheck_tool.theory.weight_statistics import Unread, Weights
 
 
 @dataclass(frozen=True)
@@ -91,5 +91,5 @@ class Concat:
     shares: tuple[float, ...]
 
 
-Stage: TypeAlias = Weights | Activation | Scale | Dropout | Shift | Norm | Pool | Upsample
+Stage: TypeAlias = Weights | Unread | Activation | Scale | Dropout | Shift | Norm | Pool | Upsample
 Step: TypeAlias = Stage | Add | Gate | Concat

@@ -5,7 +5,9 @@ applied to such weights at all.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -20,7 +22,9 @@ EFFECTIVE_FAN_IN_LIMIT = 2.0  # inputs that carry a sum; identity and Dirac init
 BIAS_MEAN_LIMIT = 0.1  # bias mean² over the second moment of the pre-activations
 _SMALL_FAN_IN = 8  # up to this fan-in few inputs are all there are
 _SIGNIFICANT = 4.0  # a mean within this many standard errors of zero is a random matrix's own
-_CHUNK = 1 << 22  # elements converted to float64 at a time
+_CHUNK = 1 << 16  # elements converted to float64 at a time: half a megabyte, which stays in the cache of a core
+_BLOCK = 1 << 18  # elements multiplied at a time, of a megabyte or two
+_CHUNK_ELSEWHERE = 1 << 22  # on accelerators, where each operation costs a start
 _POWER_STEPS = 6
 
 
@@ -62,6 +66,14 @@ class Weights:
         return self.fan_in / math.prod(self.geometry.stride)
 
 
+@dataclass(frozen=True)
+class Unread:
+    """A weight layer whose statistics `read` gives. They are asked for when a forward pass comes to it: behind a layer
+    for which there is no prediction no weight has to be read."""
+
+    read: Callable[[], Weights]
+
+
 def weights_of(
     weight: Tensor, bias: Tensor | None = None, *, geometry: ConvGeometry | None = None, spectral: bool = True
 ) -> Weights:
@@ -72,39 +84,56 @@ def weights_of(
             (in, out / groups, *kernel) of a transposed one. Real, on any device but meta.
         bias: any shape, or None.
         geometry: of a convolution; without it the weight's further axes are summed over as a Linear's inputs are.
-        spectral: whether to estimate the largest singular value (six power iterations: twelve passes over the weight).
+        spectral: whether to estimate the largest singular value (six power iterations: eleven passes over the weight).
 
     Sums are taken in float64, in pieces, so that no float64 copy of a large weight is made. No random state is touched.
 
     Raises:
         ValueError: the weight is complex, empty, or on the meta device.
     """
-    for tensor in (weight,) if bias is None else (weight, bias):
-        if tensor.is_meta or not tensor.is_floating_point() or not tensor.numel():
-            raise ValueError(f"no statistics of a {tensor.dtype} tensor of shape {tuple(tensor.shape)}")
+    check_readable(weight)
+    if bias is not None:
+        check_readable(bias)
     with torch.no_grad():
         mean, second_moment, fourth_moment = _moments(weight)
-        bias_mean, bias_second_moment, _ = (0.0, 0.0, 0.0) if bias is None else _moments(bias)
         matrices = _matrices(weight, geometry)
         _groups, outputs, fan_in = matrices.shape
         excess = None
         if spectral and math.isfinite(second_moment) and second_moment > 0:
-            edge = math.sqrt(second_moment) * (math.sqrt(outputs) + math.sqrt(fan_in))
-            excess = _largest_singular_value(matrices) / edge
+            excess = _spectral_excess(matrices, second_moment)
     taps = math.prod(geometry.kernel) if geometry is not None else 1
-    return Weights(
+    weights = Weights(
         fan_in=fan_in,
         fan_out=outputs * taps,
         mean=mean,
         second_moment=second_moment,
-        bias_second_moment=bias_second_moment,
         spectral_excess=excess,
         geometry=geometry,
         effective_fan_in=fan_in * second_moment**2 / fourth_moment if 0 < fourth_moment < math.inf else None,
         mean_is_significant=_significant(mean, second_moment, weight.numel()),
-        bias_mean=bias_mean,
-        bias_mean_is_significant=bias is not None and _significant(bias_mean, bias_second_moment, bias.numel()),
+        bias_mean_is_significant=False,
     )
+    return with_bias(weights, bias)
+
+
+def check_readable(tensor: Tensor) -> None:
+    """Whether `weights_of` takes this tensor.
+
+    Raises:
+        ValueError: it is complex, empty, or on the meta device.
+    """
+    if tensor.is_meta or not tensor.is_floating_point() or not tensor.numel():
+        raise ValueError(f"no statistics of a {tensor.dtype} tensor of shape {tuple(tensor.shape)}")
+
+
+def with_bias(weights: Weights, bias: Tensor | None) -> Weights:
+    """The same weight layer, of which nothing was known of the bias, with this one."""
+    if bias is None:
+        return weights
+    with torch.no_grad():
+        mean, second_moment, _ = _moments(bias)
+    significant = _significant(mean, second_moment, bias.numel())
+    return replace(weights, bias_mean=mean, bias_second_moment=second_moment, bias_mean_is_significant=significant)
 
 
 def objection(weights: Weights) -> str | None:
@@ -142,16 +171,29 @@ def objection(weights: Weights) -> str | None:
 
 def _moments(tensor: Tensor) -> tuple[float, float, float]:
     """Mean, second and fourth moment in float64; what overflows is inf."""
-    flat = tensor.detach()
-    rows = max(1, _CHUNK * flat.shape[0] // flat.numel()) if flat.dim() else 1
     total = square = fourth = 0.0
-    for piece in flat.split(rows) if flat.dim() else (flat,):
-        exact = piece.double()
+    buffer: Tensor | None = None
+    for piece in _pieces(tensor):
+        if buffer is None or len(buffer) < piece.numel():
+            buffer = torch.empty(piece.numel(), dtype=torch.float64, device=piece.device)
+        exact = buffer[: piece.numel()]
+        exact.view(piece.shape).copy_(piece)  # each piece to the same place, which is in the cache
         total += exact.sum().item()
-        squares = exact.square()
-        square += squares.sum().item()
-        fourth += squares.square_().sum().item()
+        exact.mul_(exact)
+        square += exact.sum().item()
+        fourth += torch.dot(exact, exact).item()
     return total / tensor.numel(), square / tensor.numel(), fourth / tensor.numel()
+
+
+def _pieces(tensor: Tensor) -> Iterable[Tensor]:
+    """All elements, a few at a time, in the order in which they lie in memory (which a transposed view is not in)."""
+    chunk = _CHUNK if tensor.device.type == "cpu" else _CHUNK_ELSEWHERE
+    if tensor.numel() <= chunk:
+        return (tensor.detach(),)
+    laid = tensor.detach().permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True))
+    if laid.is_contiguous():
+        return torch.split(laid.view(-1), chunk)
+    return torch.split(laid, max(1, chunk * laid.shape[0] // laid.numel()))
 
 
 def _significant(mean: float, second_moment: float, count: int) -> bool:
@@ -171,21 +213,48 @@ def _matrices(weight: Tensor, geometry: ConvGeometry | None) -> Tensor:
     return by_group.flatten(2)
 
 
-def _largest_singular_value(matrices: Tensor) -> float:
-    """Largest singular value, by power iteration: a lower bound, and close to it where it is an outlier; of several
-    groups the root mean square (the largest of many small matrices is large by chance).
+def _spectral_excess(matrices: Tensor, second_moment: float) -> float:
+    """The largest singular value over the edge of a random matrix, by power iteration: a lower bound, and close to it
+    where it is an outlier; of several groups the root mean square (the largest of many small ones is large by chance).
 
     From the fixed start, a singular value twice the edge shows after four steps in any matrix up to 10⁴ × 10⁴.
     """
+    groups, outputs, fan_in = matrices.shape
+    roots = math.sqrt(outputs) + math.sqrt(fan_in)
+    if min(outputs, fan_in) == 1:  # of rank one: the root of the sum of the squares
+        return math.sqrt(outputs * fan_in) / roots
     matrices = matrices if matrices.dtype in (torch.float32, torch.float64) else matrices.float()
+    # In units of the edge the largest lies between about 1/2 and √min(outputs, fan_in), so that the powers stay within
+    # float32 and no vector has to be normalized on the way.
+    unit = min(1.0 / (math.sqrt(second_moment) * roots), torch.finfo(matrices.dtype).max)
+    v = _start(fan_in).to(matrices)
+    if groups == 1:
+        v = _powers(matrices[0], v, unit)
+        u = torch.mv(matrices[0], v)
+    else:
+        v = v.expand(groups, -1)[:, :, None]
+        for _ in range(_POWER_STEPS - 1):
+            v = torch.bmm(matrices.mT, torch.bmm(matrices, v).mul_(unit)).mul_(unit)
+        u = torch.bmm(matrices, v)
+    before, after = (torch.linalg.vector_norm(x.view(groups, -1), dim=1, dtype=torch.float64) for x in (v, u))
+    return unit * math.sqrt(float((after / before).nan_to_num_(0.0).square_().mean()))
+
+
+def _powers(matrix: Tensor, v: Tensor, unit: float) -> Tensor:
+    """(unit² WᵀW) to the power of the steps but one, times v. Both products are taken of some rows at a time, so that
+    the second finds them in the cache."""
+    rows = max(1, _BLOCK // matrix.shape[1]) if matrix.device.type == "cpu" else len(matrix)
+    first, *others = [(block, block.mT) for block in torch.split(matrix, rows)]
+    for _ in range(_POWER_STEPS - 1):
+        total = torch.mv(first[1], torch.mv(first[0], v).mul_(unit))
+        for block, transposed in others:
+            total.addmv_(transposed, torch.mv(block, v).mul_(unit))
+        v = total.mul_(unit)
+    return v
+
+
+@lru_cache(maxsize=64)
+def _start(size: int) -> Tensor:
+    """The vector from which power iterations start: always the same, so that results are."""
     generator = torch.Generator(device="cpu").manual_seed(0)
-    start = torch.randn(matrices.shape[2], 1, generator=generator, device="cpu", dtype=torch.float32)
-    v = start.to(matrices).expand(matrices.shape[0], -1, -1)
-    largest = 0.0
-    for _ in range(_POWER_STEPS):
-        v = v / v.norm(dim=1, keepdim=True).clamp_min(1e-30)
-        u = matrices @ v
-        length = u.norm(dim=1, keepdim=True)
-        largest = float(length.square().mean().sqrt())
-        v = matrices.mT @ (u / length.clamp_min(1e-30))
-    return largest
+    return torch.randn(size, generator=generator, device="cpu", dtype=torch.float32)
