@@ -10,6 +10,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gradcheck_tool.chances import (
+    BEGUN,
+    CHECKS,
+    CLEARLY_BEGUN,
+    HARM,
+    IN_DOUBT,
+    LITTLE,
+    LITTLE_AFTER,
+    MUCH,
+    QUICKLY,
+    TOO_LARGE,
+    Chance,
+)
 from gradcheck_tool.results import LayerGradient, Learning, Verdict
 from gradcheck_tool.wording import in_short, multiple
 
@@ -23,6 +36,10 @@ VANISHING_DECADES = -4.2
 Of small nets that were really trained those that learn stay above -4.1, those that do not are below -5.7
 (benchmarks/trainability.py). AUTOTRAINER (ICSE 2021) takes -3, of the weights' gradients, which miss chains in which
 forward and backward shrink together."""
+
+HOPELESS_DECADES = -6.2
+"""Shrinkage from which on nothing acquits a net any more, unless it is over the steps of a recurrence, whose weights
+get their gradient from the last ones: TO BE MEASURED."""
 
 SHRINKING_DECADES = -5.5
 """The same over the model, between the medians of the first and the last quarter of its layers: which layers are in a
@@ -59,21 +76,6 @@ SATURATED_FRACTION = 0.9
 is under 4 % of its largest), in more than half of the blocks. Nets with three quarters at the bound in
 their worst layer learn (benchmarks/trainability.py): SageMaker Debugger's half cries wolf there."""
 
-LITTLE_EXPLAINED = 0.0025
-"""Share of the loss that the inputs explain, 1 − L(f) / L(mean of f over the samples), at most, after 4, 8 or 16 steps
-of Adam on the batch. Of 512 small nets really trained 18 look healthy otherwise and get no further: two learn, eight
-are fragile, eight do not; of the 353 that do get further 310 learn and nine do not (benchmarks/trainability.py).
-SqueezeNet explains 0.4 % of random labels of random images in 16 steps, the least of 14 public models."""
-
-HARM = 0.05
-"""Where the outputs do so much worse than their mean, they are too large as yet, or the loss asks for no difference
-between samples, and nothing follows from it."""
-
-MUCH_EXPLAINED = 0.4
-"""A net of which the inputs explain so much by then learns, however small its gradients or large its numbers are: of
-16 small nets that were called vanishing or exploding and get so far eleven learn, four are fragile, one does not
-(benchmarks/trainability.py)."""
-
 EXPLANATION = f"""\
 The verdict of a probe is the first of these that holds. The probe looks at the start, takes a few optimizer steps
 on its batch, looks again, and puts everything back.
@@ -96,10 +98,13 @@ saturated    in most of the blocks at least {SATURATED_FRACTION:.0%} of the acti
              range of its bound.
 healthy      none of these.
 
-With the user's own loss and targets the probe also trains on the batch for a moment: up to 16 steps of Adam, at a
-learning rate of 0.01 and of 0.001, from the same weights. What looks healthy is vanishing all the same where the inputs
-explain less than {LITTLE_EXPLAINED:.2%} of the loss then, 1 − L(f) / L(mean of f over the samples). And where they
-explain {MUCH_EXPLAINED:.0%} of it, vanishing, exploding and saturated are but reasons in the report: it learns.
+With the user's own loss and targets the probe also trains on the batch for a moment with Adam, at a learning rate of
+0.01 and of 0.001, from the same weights, and looks what the inputs explain of the loss, 1 − L(f) / L(mean of f over the
+samples). What looks healthy is left at {CLEARLY_BEGUN:.0%}, mostly after four steps; it is vanishing all the same where
+{LITTLE:.2%} are not reached in {LITTLE_AFTER} steps, or {BEGUN:.0%} in {CHECKS[-1]}. Some verdicts are but reasons
+in the report, since the model learns: vanishing, where {CLEARLY_BEGUN:.0%} are reached, if the gradient shrinks
+less than {10**-HOPELESS_DECADES / 1e6:.1f} million-fold, or does so over the steps of a recurrence; exploding and
+saturated, where {MUCH:.0%} are reached in {QUICKLY} steps.
 
 The thresholds were chosen on nets that were really trained, and checked on others (benchmarks/trainability.py).
 """
@@ -126,6 +131,7 @@ class Evidence:
     non_finite: str | None = None
     without_gradient: Sequence[str] = ()
     zeros: Sequence[str] = ()
+    over_steps: bool = False
 
 
 def judge(
@@ -137,9 +143,35 @@ def judge(
         evidence: at the start.
         stepped: after `steps` optimizer steps, where some were taken.
         steps: how many.
-        learning: what came of training on the batch, where that was tried: it decides where the verdict by figures
-            `is_open`.
+        learning: what came of training on the batch, where that was tried: it decides where there is a `chance`.
     """
+    found = _found(evidence, stepped, steps)
+    verdict: Verdict = found[0][0] if found else "healthy"
+    given = chance(evidence, stepped)
+    if learning is not None and given is not None:
+        share = f"after {learning.steps} steps of Adam the inputs explain {learning.explained:.2%} of the loss"
+        if verdict == "healthy" and -HARM < learning.explained < BEGUN:
+            verdict = "vanishing"
+            found.append((verdict, f"{share}: it does not begin to learn"))
+        elif verdict != "healthy" and learning.explained >= given.enough:
+            verdict = "healthy"
+            found.append((verdict, f"yet {share}: it learns"))
+    return verdict, (*(reason for _, reason in found), *evidence.zeros)
+
+
+def chance(evidence: Evidence, stepped: Evidence | None = None) -> Chance | None:
+    """How the model can still show whether it learns; None where nothing could change the verdict by figures alone."""
+    found = _found(evidence, stepped, 0)
+    verdict = found[0][0] if found else "healthy"
+    if verdict == "vanishing":
+        shrinking = _shrinking(evidence)
+        open_to = shrinking is not None and (evidence.over_steps or shrinking[0] > HOPELESS_DECADES)
+        return IN_DOUBT if open_to else None
+    return {"healthy": IN_DOUBT, "exploding": TOO_LARGE, "saturated": TOO_LARGE}.get(verdict)
+
+
+def _found(evidence: Evidence, stepped: Evidence | None, steps: int) -> list[tuple[Verdict, str]]:
+    """The verdicts that the figures give, with their reasons; the first counts."""
     found: list[tuple[Verdict, str]] = []
     after = f"after {steps} step{'s' if steps > 1 else ''} "
     if evidence.non_finite is not None:
@@ -153,21 +185,7 @@ def judge(
     found += [("vanishing", reason) for reason in _vanished(evidence, stepped, after)]
     found += [("exploding", reason) for reason in _exploding(evidence)]
     found += [("saturated", reason) for reason in _saturated(evidence.layers)]
-    verdict: Verdict = found[0][0] if found else "healthy"
-    if learning is not None and is_open(verdict):
-        share = f"after {learning.steps} steps of Adam the inputs explain {learning.explained:.2%} of the loss"
-        if -HARM < learning.explained < LITTLE_EXPLAINED and verdict == "healthy":
-            verdict = "vanishing"
-            found.append((verdict, f"{share}: it does not begin to learn"))
-        elif learning.explained >= MUCH_EXPLAINED and verdict != "healthy":
-            verdict = "healthy"
-            found.append((verdict, f"yet {share}: it learns"))
-    return verdict, (*(reason for _, reason in found), *evidence.zeros)
-
-
-def is_open(verdict: Verdict) -> bool:
-    """Whether a verdict by figures alone can be changed by what a few steps of training show."""
-    return verdict in ("healthy", "vanishing", "exploding", "saturated")
+    return found
 
 
 def _dead(layers: Sequence[LayerGradient]) -> list[str]:
@@ -186,7 +204,7 @@ def _vanished(evidence: Evidence, stepped: Evidence | None, after: str) -> list[
     have moved."""
     shrinking = _shrinking(evidence)
     if shrinking is not None and (stepped is None or _shrinking(stepped) is not None):
-        return [shrinking]
+        return [shrinking[1]]
     last = stepped or evidence
     norms = [layer.grad_norm for layer in last.layers if layer.grad_norm is not None]
     if stepped is not None and norms and not any(norms):
@@ -195,7 +213,8 @@ def _vanished(evidence: Evidence, stepped: Evidence | None, after: str) -> list[
     return [] if reason is None else [reason if stepped is None else after + reason]
 
 
-def _shrinking(evidence: Evidence) -> str | None:
+def _shrinking(evidence: Evidence) -> tuple[float, str] | None:
+    """By how many decades the gradient shrinks too far, and the sentence that says so."""
     change, over, whole = evidence.change, evidence.over, evidence.shrinkage
     if (
         change is not None
@@ -203,9 +222,9 @@ def _shrinking(evidence: Evidence) -> str | None:
         and change <= VANISHING_DECADES
         and (evidence.along_chain or change == -math.inf)
     ):
-        return f"from {over[1]} back to {over[0]} the gradient norm {in_words(change)}"
+        return change, f"from {over[1]} back to {over[0]} the gradient norm {in_words(change)}"
     if whole is not None and whole <= SHRINKING_DECADES:
-        return f"from the last quarter of the layers back to the first the gradient norm {in_words(whole)}"
+        return whole, f"from the last quarter of the layers back to the first the gradient norm {in_words(whole)}"
     return None
 
 

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 import gradcheck_tool as gct
+from gradcheck_tool.chances import BEGUN, HARM, IN_DOUBT, TOO_LARGE, Chance
 from gradcheck_tool.probing.changes import decades_between, underflowed
-from gradcheck_tool.results import LayerGradient
-from gradcheck_tool.verdict import DEAD_FRACTION, EXPLANATION, Evidence, in_words, judge
+from gradcheck_tool.results import LayerGradient, Learning, Verdict
+from gradcheck_tool.verdict import DEAD_FRACTION, EXPLANATION, Evidence, chance, in_words, judge
 
 WIDTH = 64
 
@@ -308,6 +310,49 @@ def test_the_verdict_is_the_first_that_holds_and_the_others_are_reasons() -> Non
     assert verdict == "non-finite"
     assert len(reasons) == len(words)
     assert all(word in reason for word, reason in zip(words, reasons, strict=True))
+
+
+WELL = Evidence([layer()])
+SHRINKING = Evidence([layer()], -5.0, ("fc1", "fc9"))
+HOPELESS = replace(SHRINKING, change=-9.0)
+OVER_STEPS = replace(HOPELESS, over_steps=True)
+GROWING = replace(SHRINKING, change=7.0)
+ALIKE = Evidence([layer(input_spread=1.0), layer(input_spread=1e-7)])
+
+
+@pytest.mark.parametrize(
+    ("evidence", "given"),
+    [
+        pytest.param(WELL, IN_DOUBT, id="well"),
+        pytest.param(SHRINKING, IN_DOUBT, id="shrinking"),
+        pytest.param(HOPELESS, None, id="hopeless"),
+        pytest.param(OVER_STEPS, IN_DOUBT, id="over the steps of a recurrence"),
+        pytest.param(GROWING, TOO_LARGE, id="exploding"),
+        pytest.param(ALIKE, None, id="all samples alike"),
+        pytest.param(replace(WELL, non_finite="the output of fc"), None, id="not finite"),
+        pytest.param(replace(WELL, without_gradient=["fc"]), None, id="cut"),
+    ],
+)
+def test_training_can_change_a_verdict_where_figures_leave_it_open(evidence: Evidence, given: Chance | None) -> None:
+    assert chance(evidence) == given
+    by_figures = judge(evidence)[0]
+    enough = 1.0 if given is None else given.enough
+    assert judge(evidence, learning=Learning(enough, 4))[0] == ("healthy" if given else by_figures)
+    nothing = judge(evidence, learning=Learning(0.001, 32))[0]
+    assert nothing == ("vanishing" if by_figures == "healthy" else by_figures)
+
+
+@pytest.mark.parametrize(
+    ("explained", "verdict"),
+    [
+        pytest.param(-HARM - 0.01, "healthy", id="still too large"),
+        pytest.param(-HARM + 0.01, "vanishing", id="no worse than the mean"),
+        pytest.param(BEGUN - 0.001, "vanishing", id="not begun"),
+        pytest.param(BEGUN + 0.001, "healthy", id="begun"),
+    ],
+)
+def test_what_looks_well_has_to_begin(explained: float, verdict: Verdict) -> None:
+    assert judge(WELL, learning=Learning(explained, 64))[0] == verdict
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
+from gradcheck_tool.chances import CLEARLY_BEGUN
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.fixing.change import NO_CHANGE, Change, module_of_weights
 from gradcheck_tool.fixing.stages import patch_remedy
@@ -17,7 +18,6 @@ from gradcheck_tool.fixing.weights import save_weights as write_weights
 from gradcheck_tool.fixing.writing import write
 from gradcheck_tool.inputs import describe
 from gradcheck_tool.measuring import measurable, measure
-from gradcheck_tool.probing.learning import learn
 from gradcheck_tool.remedy.activations import ChangeActivation
 from gradcheck_tool.remedy.base import Case, Plan, Remedy
 from gradcheck_tool.remedy.branches import ScaleBranches
@@ -31,7 +31,6 @@ from gradcheck_tool.remedy.plan import covered
 from gradcheck_tool.remedy.reinitialize import Reinitialize
 from gradcheck_tool.remedy.scale_inputs import ScaleInputs
 from gradcheck_tool.results import FixResult, GradientProfile, Trial
-from gradcheck_tool.state import training_mode
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.request import LoadRequest
 
@@ -39,12 +38,6 @@ NO_TARGET = "the model was handed over in Python, not loaded from a file"
 
 _MIN_DEPTH = 1
 """A model that was measured to be sick is treated wherever it can be, however short its chains are."""
-
-
-CONVINCING = 0.1
-"""Share of the loss that the inputs explain after up to 16 steps of Adam, from which on no other remedy is tried. Nets
-that did not learn with the first remedy that looked healthy were trained with each that does: with a tenth or more 28
-of 41 learn, with less two of 15 (the cells of benchmarks/trainability.py)."""
 
 
 def candidates(trained: bool) -> tuple[Remedy, ...]:
@@ -76,14 +69,12 @@ def candidates(trained: bool) -> tuple[Remedy, ...]:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A remedy that was tried: its plan, the model that came of it, what was measured of that, and how well it begins
-    to learn, None where no loss tells."""
+    """A remedy that was tried: its plan, the model that came of it, and what was measured of that."""
 
     remedy: Remedy
     plan: Plan
     model: CapturedModule
     profile: GradientProfile
-    explained: float | None
 
 
 def auto_fix(
@@ -139,7 +130,7 @@ def auto_fix(
         attempt = _attempt(remedy, captured, case, subject, seed, over, trials)
         if attempt is not None and attempt.profile.verdict == "healthy":
             best = attempt if best is None or _share(attempt) > _share(best) else best
-            if _share(best) >= CONVINCING:
+            if _share(best) >= CLEARLY_BEGUN:
                 break
     if best is not None and isinstance(best.remedy, InsertNorm):
         return replace(insert(best.remedy, _MIN_DEPTH), tried=tuple(trials), remedy=best.remedy.name, auto=True)
@@ -212,7 +203,6 @@ def _attempt(
         return None
     fixed = remedy.apply(captured, plan, case)
     profile = measure(replace(subject, model=fixed), seed, over=over or None)
-    explained = _explained(fixed, profile, subject, seed)
     measured = cost(captured, fixed, case.inputs)
     trials.append(
         Trial(
@@ -227,22 +217,17 @@ def _attempt(
             step_time_ratio=measured.step_time_ratio,
             memory_ratio=measured.memory_ratio,
             breaks=remedy.breaks,
-            explained=explained,
+            explained=_explained(profile),
         )
     )
-    return _Attempt(remedy, plan, fixed, profile, explained)
+    return _Attempt(remedy, plan, fixed, profile)
+
+
+def _explained(profile: GradientProfile) -> float | None:
+    """What the inputs explain of the loss after a few steps; None where no loss tells."""
+    return None if profile.learning is None else profile.learning.explained
 
 
 def _share(attempt: _Attempt) -> float:
-    return 1.0 if attempt.explained is None else attempt.explained
-
-
-def _explained(fixed: CapturedModule, profile: GradientProfile, subject: Subject, seed: int) -> float | None:
-    """What the inputs explain of the loss, looked at for longer than the verdict does."""
-    if profile.learning is None or subject.loss_fn is None:
-        return None
-    if profile.verdict != "healthy" or profile.learning.explained >= CONVINCING:
-        return profile.learning.explained
-    with training_mode(fixed):
-        found = learn(fixed, subject.inputs, subject.loss_fn, subject.targets, seed, CONVINCING)
-    return None if found is None else found.explained
+    explained = _explained(attempt.profile)
+    return 1.0 if explained is None else explained

@@ -25,7 +25,7 @@ from gradcheck_tool.probing.stepping import step
 from gradcheck_tool.probing.zeros import explain_zeros
 from gradcheck_tool.results import AfterSteps, GradientProfile, ProbeOutput
 from gradcheck_tool.state import preserved, training_mode
-from gradcheck_tool.verdict import LITTLE_EXPLAINED, MUCH_EXPLAINED, STEPS, Evidence, is_open, judge
+from gradcheck_tool.verdict import STEPS, Evidence, chance, judge
 from gradcheck_tool.wording import in_short
 
 __all__ = ["probe"]
@@ -146,17 +146,16 @@ def _profile(
 ) -> GradientProfile:
     structure, start = shown.structure, shown.start
     chains = over if over is not None else [[block.name for block in chain] for chain in structure.chains]
-    evidence = _evidence(start, chains)
+    evidence = replace(_evidence(start, chains), over_steps=_over_steps(structure))
     too_small = [layer.name for layer in start.layers] if evidence.change == -math.inf else []
     stepped = None if shown.stepped is None else _evidence(shown.stepped, chains)
     zeros = explain_zeros(start.layers, structure, model, too_small)
     evidence = replace(evidence, zeros=zeros)
     verdict, reasons = judge(evidence, stepped, shown.taken)
     learning = None
-    if loss_fn is not None and targets is not None and shown.taken and is_open(verdict):
-        looks_well = verdict == "healthy"
-        enough, rates = (LITTLE_EXPLAINED, RATES) if looks_well else (MUCH_EXPLAINED, RATES[:1])
-        learning = learn(model, inputs, loss_fn, targets, seed, enough, rates)
+    given = chance(evidence, stepped)
+    if loss_fn is not None and targets is not None and shown.taken and given is not None:
+        learning = learn(model, inputs, loss_fn, targets, seed, given.enough, given.steps, RATES[: given.rates])
         verdict, reasons = judge(evidence, stepped, shown.taken, learning)
     return GradientProfile(
         verdict=verdict,
@@ -191,6 +190,12 @@ def _evidence(measured: Measurement, chains: Sequence[Sequence[str]]) -> Evidenc
         non_finite=measured.non_finite,
         without_gradient=measured.without_gradient,
     )
+
+
+def _over_steps(structure: Structure) -> bool:
+    """Whether a chain goes through the same weight more than once."""
+    layers = ([block.call.layer for block in chain] for chain in structure.chains)
+    return any(len(set(chain)) < len(chain) for chain in layers)
 
 
 def _after(evidence: Evidence, measured: Measurement) -> AfterSteps:

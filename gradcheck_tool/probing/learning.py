@@ -14,16 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from gradcheck_tool.chances import CHECKS, HARM, LITTLE, LITTLE_AFTER
 from gradcheck_tool.inputs import Inputs, batch_size
 from gradcheck_tool.probing.backward import Loss, roots_of
 from gradcheck_tool.probing.running import run
 from gradcheck_tool.results import Learning
 from gradcheck_tool.state import preserved
 from gradcheck_tool.structures import map_tensors, tensors_in
-
-CHECKS = (4, 8, 16)
-"""The steps after which it is looked at. What a net has not begun after 16 it seldom does in 400; of 312 that learn
-264 have begun after four (benchmarks/trainability.py)."""
 
 RATES = (1e-2, 1e-3)
 """The learning rates tried, from fresh weights each: what is too fast for one net is too slow for another. That nets
@@ -46,16 +43,17 @@ def learn(
     targets: Any,
     seed: int,
     enough: float,
+    steps: int = CHECKS[-1],
     rates: Sequence[float] = RATES,
 ) -> Learning | None:
     """Trains `model` on its batch from its present weights, at each of the learning `rates`, until its inputs explain
-    `enough` of the loss; then puts it back.
+    `enough` of the loss, for up to `steps` steps; then puts it back.
 
     Returns:
-        The largest share of the loss that the inputs explained at any of the checks, 1 − L(f) / L(f̄), where f̄ gives
-        every sample the mean of the outputs over the batch: 0 where telling the samples apart helps nothing, below 0
-        where it does harm. None where that is not defined: no outputs per sample, a loss that is not positive, a
-        model too large.
+        The share of the loss that the inputs explain, 1 − L(f) / L(f̄), where f̄ gives every sample the mean of the
+        outputs over the batch: 0 where telling the samples apart helps nothing, below 0 where it does harm. It is that
+        of the check at which it was enough; else of the better rate, the last, or of a rate that was given up the
+        largest. None where that is not defined: no outputs per sample, a loss that is not positive, a model too large.
 
     Raises:
         GradtoolError: the model's forward, or the loss, raises.
@@ -64,22 +62,27 @@ def learn(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if samples is None or samples < 2 or sum(parameter.numel() for parameter in parameters) > LARGEST:
         return None
-    most, taken = -math.inf, 0
+    best, taken = -math.inf, 0
     for rate in rates:
         trial = _Trial(model, inputs, loss_fn, targets, seed, samples)
         state = _AdamState()
+        seen: list[float] = []
         with preserved(model, values=True):
-            for number in range(CHECKS[-1] + 1):
+            for number in range(steps + 1):
                 output = trial.forward(number)
                 if number in CHECKS:
                     explained = trial.explained(output, number)
-                    most = most if explained is None else max(most, explained)
-                    if most >= enough:
-                        return Learning(most, taken + number)
-                if number == CHECKS[-1] or not _adam(state, parameters, trial.gradients(output, parameters), rate):
+                    seen += [] if explained is None else [explained]
+                    if seen and seen[-1] >= enough:
+                        return Learning(seen[-1], taken + number)
+                    if number == LITTLE_AFTER and all(-HARM < share < LITTLE for share in seen):
+                        break
+                if number == steps or not _adam(state, parameters, trial.gradients(output, parameters), rate):
                     break
         taken += number
-    return None if most == -math.inf else Learning(most, taken)
+        if seen:
+            best = max(best, seen[-1] if number > LITTLE_AFTER else max(seen))
+    return None if best == -math.inf else Learning(best, taken)
 
 
 class _Trial:

@@ -51,8 +51,8 @@ class AfterSteps:
 
 @dataclass(frozen=True)
 class Learning:
-    """How the model takes to its own batch: the largest share of the loss that its inputs explain after a few steps of
-    Adam, and how many were taken, over all learning rates tried."""
+    """How the model takes to its own batch: the share of the loss that its inputs explain after a few steps of Adam,
+    where it was enough, else at the end, and how many were taken, over all learning rates tried."""
 
     explained: float
     steps: int

@@ -1,0 +1,46 @@
+"""What a model has to show when it is trained on one batch for a moment, and for how long it may: the thresholds of
+what its inputs explain of the loss, 1 − L(f) / L(mean of f over the samples). probing/learning.py measures it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CHECKS = (4, 8, 16, 32, 64)
+"""The steps after which it is looked at: two of three nets that learn have shown it after four
+(benchmarks/trainability.py)."""
+
+LITTLE, LITTLE_AFTER = 0.0025, 16
+"""What explains less of the loss at each of the checks up to here is given up. Of the small nets that were really
+trained and look healthy, but get no further, two of three do not learn in 400 steps, and the others seldom well."""
+
+HARM = 0.05
+"""Where the outputs do so much worse than their mean, they are too large as yet, or the loss asks for no difference
+between samples, and nothing follows from it."""
+
+BEGUN = 0.03
+"""What explains less after the last check has not begun to learn: TO BE MEASURED."""
+
+CLEARLY_BEGUN = 0.15
+"""What explains as much at one of the checks has begun, and is looked at no longer: TO BE MEASURED."""
+
+MUCH, QUICKLY = 0.4, 8
+"""A net that explains so much after 4 or 8 steps learns, however large its gradients or its numbers are: TO BE
+MEASURED."""
+
+
+@dataclass(frozen=True)
+class Chance:
+    """How a model can still show whether it learns, where its figures leave that open: for how many `steps` of Adam it
+    is trained at most, at each of how many learning `rates`, and what share of the loss is `enough`."""
+
+    enough: float
+    steps: int
+    rates: int
+
+
+IN_DOUBT = Chance(CLEARLY_BEGUN, CHECKS[-1], rates=2)
+"""Of what looks healthy, and of gradients that shrink as those of some nets do that learn."""
+
+TOO_LARGE = Chance(MUCH, QUICKLY, rates=1)
+"""Of what explodes or is saturated: some such nets learn at once."""
