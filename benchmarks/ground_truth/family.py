@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ground_truth.blocks import Cell
 
 PER_FAMILY = 8
-LAST, PER_FAMILY_LAST = 100, 3
-"""The seed from which on the cells are those drawn last, and how many there are."""
+THIRD, LAST, PER_FAMILY_LATER = 100, 200, 3
+"""The seeds from which on the cells are those drawn third and those drawn last, and how many there are of each."""
 
 COST_LIMIT = 2e6
 """depth · width² · positions of a net: what can be trained a thousand times on one core."""
@@ -42,9 +42,13 @@ class Family:
         """The family's cells; equal at each call, and unaffected by other families."""
         return self._cells(f"trainability {self.name}", 0, PER_FAMILY)
 
+    def third_cells(self) -> list[Cell]:
+        """More of them, which were drawn when the thresholds had been chosen on the others, for the first time."""
+        return self._cells(f"trainability, last {self.name}", THIRD, PER_FAMILY_LATER)
+
     def last_cells(self) -> list[Cell]:
         """More of them, which were drawn when everything else was done."""
-        return self._cells(f"trainability, last {self.name}", LAST, PER_FAMILY_LAST)
+        return self._cells(f"trainability, fourth {self.name}", LAST, PER_FAMILY_LATER)
 
     def _cells(self, name: str, seed: int, count: int) -> list[Cell]:
         draw = random.Random(name)
