@@ -42,8 +42,8 @@ _MIN_DEPTH = 1
 
 def candidates(trained: bool) -> tuple[Remedy, ...]:
     """What is tried, in this order: what draws numbers anew before what exchanges a function, and that before what adds
-    layers. Where an activation lets no gradient pass (e^x), norms look healthy and do not train: it goes first. Chosen
-    by real trainings (benchmarks/remedies.py).
+    layers. Where an activation lets no gradient pass (e^x), norms look healthy and do not train: it goes first, with
+    weights drawn for the new one. Chosen by real trainings (benchmarks/remedies.py, benchmarks/trainability.py).
 
     Args:
         trained: whether the model has learned already: then nothing is tried that throws its weights away.
@@ -58,8 +58,8 @@ def candidates(trained: bool) -> tuple[Remedy, ...]:
         Combination((LessDropout(), Reinitialize())),
         ScaleBranches(),
         Combination((Reinitialize(), ScaleBranches())),
-        ChangeActivation(),
         Combination((ChangeActivation(), Reinitialize())),
+        ChangeActivation(),
         InsertNorm("auto"),
         InsertNorm("layer"),
         Combination((Reinitialize(), InsertNorm("auto"))),
