@@ -533,3 +533,24 @@ def test_the_norm_of_a_large_tensor_is_taken_in_parts() -> None:
     assert math.isnan(norm(large))
     large[4000, 0] = math.inf
     assert math.isnan(norm(large))
+
+
+class Split(nn.Module):
+    """An activation by hand that selects between two branches, as xIELU does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*[nn.Linear(8, 8) for _ in range(4)])
+        self.out = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.body:
+            h = layer(x)
+            x = torch.where(h > 0, h * h + h, torch.expm1(torch.min(h, h.new_tensor(-1e-6))))
+        return self.out(x)
+
+
+def test_an_activation_that_selects_by_a_mask_is_fed_by_its_values() -> None:
+    profile = gct.probe(Split(), torch.randn(16, 8))
+    assert profile.verdict == "healthy"
+    assert {layer.dead_fraction for layer in profile.layers[:-1]} == {0.0}

@@ -53,7 +53,7 @@ class Watch:
         self.feeding: dict[str, list[tuple[Call, str]]] = {}
         for call, node in structure.activation_of.items():
             self.activations.setdefault(node.name, []).append((call, node))
-            for source in node.all_input_nodes[:1]:
+            for source in [value for value in node.all_input_nodes if _is_floating(value)][:1]:  # a mask may come first
                 self.feeding.setdefault(source.name, []).append((call, node.name))
         self.entering: dict[str, list[Call]] = {}
         for call in structure.calls:
@@ -115,6 +115,11 @@ def _add_grad(grads: dict[str, float], name: str, grad: Tensor) -> None:
     """A hook that knows nothing of the pass: one that did would tie its tensors, through autograd, into a circle that
     Python's collector cannot see, and the model would never be freed."""
     grads[name] = math.hypot(grads.get(name, 0.0), norm(grad))
+
+
+def _is_floating(node: fx.Node) -> bool:
+    dtype = node.meta.get("dtype")
+    return dtype is None or dtype.is_floating_point or dtype.is_complex
 
 
 def _last_call(structure: Structure) -> Call | None:
