@@ -53,7 +53,7 @@ def test_little_dropout_stays(probabilities: tuple[float, ...]) -> None:
 def test_a_dropout_below_its_share_stays() -> None:
     plan = LessDropout().plan(case_of(net(0.6, 0.01, 0.6)))
     assert [step.module for step in plan.steps if isinstance(step, DropoutChange)] == ["2", "8"]
-    assert str(plan.steps[0]) == "2: dropout of 0.13 for 0.6"
+    assert str(plan.steps[0]) == "2: dropout of 0.035 for 0.6"
 
 
 def test_a_module_that_is_called_twice_counts_twice() -> None:
