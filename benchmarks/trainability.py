@@ -3,8 +3,9 @@
 `label` trains the cells of ground_truth/cells.py and writes ground_truth/labels.json (two hours on one core; goes on
 where it was stopped). `verdicts` holds the probe's verdicts against the labels (5 minutes), `invariance` probes with
 the loss scaled, the samples permuted and in float64 (20 minutes), `auto` trains what `fix --auto` makes of the cells
-that do not learn (20 minutes), `harm` what it makes of those that do (10 minutes), `cost` times `audit --probe` and
-`fix --auto` against training steps (20 minutes).
+that do not learn (30 minutes), `harm` what it makes of those that do (10 minutes), `insert-bn` trains the former with
+batch norm by hand and by `fix` (40 minutes), `convincing` with every remedy that looks healthy (40 minutes), `cost`
+times `audit --probe` and `fix --auto` against training steps (20 minutes).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ground_truth import convincing, inserting
+from ground_truth.blocks import Cell
 from ground_truth.cells import GROUPS, all_cells, group_of
 from ground_truth.judging import autotrainer, batch_of, best_of, in_steps, outcome, profile_of, score
 from ground_truth.nets import build
@@ -151,6 +154,22 @@ def harm() -> int:
     return 1 if worse else 0
 
 
+def untrainable() -> list[Cell]:
+    """The cells that do not learn as they are."""
+    labels = read_labels()
+    return [cell for cell in all_cells() if labels.get(cell.name, {}).get("label") == "untrainable"]
+
+
+def compare_insertions() -> int:
+    """`fix --insert-bn` against batch norm by hand, trained; 1 if it heals less."""
+    return inserting.compare(untrainable())
+
+
+def judge_convincing() -> int:
+    """How many of the candidates of `fix --auto` learn, by what their inputs explain: every second untrainable cell."""
+    return convincing.judge(untrainable()[::2])
+
+
 def measure_cost() -> int:
     """`audit --probe` and `fix --auto` over the time of a training step of the same net, over all cells."""
     in_steps(all_cells()[0])  # imports, which are not counted
@@ -171,6 +190,8 @@ COMMANDS = {
     "invariance": vary,
     "auto": heal,
     "harm": harm,
+    "insert-bn": compare_insertions,
+    "convincing": judge_convincing,
     "cost": measure_cost,
 }
 

@@ -41,7 +41,9 @@ class Cell:
     """One net to train: a family, what it is made of, and the seed that draws its weights.
 
     `depth` counts the blocks, or the residual blocks of two layers each; `width` the units or channels. `init` and
-    `trap` are keys of the tables below. `scale` multiplies the standardized inputs, `shift` is added to them.
+    `trap` are keys of the tables below. `scale` multiplies the standardized inputs, `shift` is added to them. `by_hand`
+    is of no cell that was labelled: the same net, to the last weight, with batch norm between each weight layer and its
+    activation, as a person would write it; a norm that stands there already stays.
     """
 
     family: str
@@ -57,6 +59,7 @@ class Cell:
     trap: str = "none"
     scale: float = 1.0
     shift: float = 0.0
+    by_hand: bool = False
 
     @property
     def name(self) -> str:
@@ -66,6 +69,7 @@ class Cell:
         extras += [self.trap] if self.trap != "none" else []
         extras += [f"x{self.scale:g}"] if self.scale != 1 else []
         extras += [f"+{self.shift:g}"] if self.shift else []
+        extras += ["bn by hand"] if self.by_hand else []
         start = f"{self.family}: {self.data} {self.kind} {self.depth}x{self.width} {self.activation} {self.init}"
         return " ".join([start, *extras, f"seed{self.seed}"])
 
@@ -85,8 +89,17 @@ def norm_of(cell: Cell, width: int, spatial: bool) -> list[nn.Module]:
     return kinds[cell.norm]()
 
 
+def between(cell: Cell, width: int, spatial: bool) -> list[nn.Module]:
+    """What stands between a weight layer that has no norm and its activation: nothing, or batch norm `by_hand`. It
+    draws no number, so that the weights are the same either way."""
+    if not cell.by_hand:
+        return []
+    return [nn.BatchNorm2d(width) if spatial else nn.BatchNorm1d(width)]
+
+
 def block_of(cell: Cell, wide_in: int, wide_out: int, spatial: bool) -> list[nn.Module]:
     """A weight layer, its norm, its activation and dropout."""
     layer = nn.Conv2d(wide_in, wide_out, 3, padding=1) if spatial else nn.Linear(wide_in, wide_out)
     dropout = [nn.Dropout(cell.dropout)] if cell.dropout else []
-    return [layer, *norm_of(cell, wide_out, spatial), ACTIVATIONS[cell.activation](), *dropout]
+    norm = norm_of(cell, wide_out, spatial) or between(cell, wide_out, spatial)
+    return [layer, *norm, ACTIVATIONS[cell.activation](), *dropout]

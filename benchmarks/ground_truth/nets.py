@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ground_truth.blocks import ACTIVATIONS, Cell, block_of, norm_of
+from ground_truth.blocks import ACTIVATIONS, Cell, between, block_of, norm_of
 from ground_truth.data import data_named
 from ground_truth.initializing import TRAPS, initialize, layers_of
 from ground_truth.other_nets import OTHER_BUILDERS
@@ -41,9 +41,12 @@ class Residual(nn.Module):
             width = cell.width
             return nn.Conv2d(width, width, 3, padding=1) if spatial else nn.Linear(width, width)
 
+        def norm() -> list[nn.Module]:
+            return norm_of(cell, cell.width, spatial) or between(cell, cell.width, spatial)
+
         self.branch = nn.Sequential(
-            *norm_of(cell, cell.width, spatial), ACTIVATIONS[cell.activation](), layer(),
-            *norm_of(cell, cell.width, spatial), ACTIVATIONS[cell.activation](), layer(),
+            *norm(), ACTIVATIONS[cell.activation](), layer(),
+            *norm(), ACTIVATIONS[cell.activation](), layer(),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:

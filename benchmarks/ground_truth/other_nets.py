@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ground_truth.blocks import ACTIVATIONS, Cell, block_of, norm_of
+from ground_truth.blocks import ACTIVATIONS, Cell, between, block_of, norm_of
 from ground_truth.data import data_named
 
 
@@ -59,7 +59,8 @@ def _signal(cell: Cell) -> nn.Module:
     layers: list[nn.Module] = [nn.Unflatten(1, (8, 8))]
     for number in range(cell.depth):
         wide = 8 if number == 0 else cell.width
-        layers += [nn.Conv1d(wide, cell.width, 3, padding=1), ACTIVATIONS[cell.activation]()]
+        layers.append(nn.Conv1d(wide, cell.width, 3, padding=1))
+        layers += [*between(cell, cell.width, False), ACTIVATIONS[cell.activation]()]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(cell.width * 8, 10))
 
 
@@ -69,7 +70,8 @@ class PostNorm(nn.Module):
     def __init__(self, cell: Cell) -> None:
         super().__init__()
         width = cell.width
-        self.branch = nn.Sequential(nn.Linear(width, width), ACTIVATIONS[cell.activation](), nn.Linear(width, width))
+        activation = [*between(cell, width, False), ACTIVATIONS[cell.activation]()]
+        self.branch = nn.Sequential(nn.Linear(width, width), *activation, nn.Linear(width, width))
         self.norm = nn.Sequential(*norm_of(cell, width, False))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -167,11 +169,14 @@ class Recurrent(nn.Module):
 
 
 class Gated(nn.Module):
-    """A gated linear unit: one half of a layer's outputs times an activation of the other."""
+    """A gated linear unit: one half of a layer's outputs times an activation of the other. Batch norm by hand stands
+    before the halves part, as in TabNet (Arik and Pfister 2021)."""
 
     def __init__(self, cell: Cell, wide: int) -> None:
         super().__init__()
-        self.layer, self.gate = nn.Linear(wide, 2 * cell.width), ACTIVATIONS[cell.activation]()
+        layer, norms = nn.Linear(wide, 2 * cell.width), between(cell, 2 * cell.width, False)
+        self.layer: nn.Module = nn.Sequential(layer, *norms) if norms else layer
+        self.gate = ACTIVATIONS[cell.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, wide) → (N, width)."""
@@ -201,7 +206,7 @@ def _norm_once(cell: Cell) -> nn.Module:
     data = data_named(cell.data)
     layers = [nn.Linear(data.features, cell.width), *norm_of(cell, cell.width, False), ACTIVATIONS[cell.activation]()]
     for _ in range(cell.depth - 1):
-        layers += [nn.Linear(cell.width, cell.width), ACTIVATIONS[cell.activation]()]
+        layers += [nn.Linear(cell.width, cell.width), *between(cell, cell.width, False), ACTIVATIONS[cell.activation]()]
     return nn.Sequential(*layers, nn.Linear(cell.width, data.classes))
 
 
