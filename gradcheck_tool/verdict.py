@@ -106,7 +106,8 @@ samples). What looks healthy is left at {CLEARLY_BEGUN:.0%}, mostly after four s
 {LITTLE:.2%} are not reached in {LITTLE_AFTER} steps, or {BEGUN:.0%} in {CHECKS[-1]}. Some verdicts are but reasons
 in the report, since the model learns: vanishing, where {CLEARLY_BEGUN:.0%} are reached, if the gradient shrinks
 less than {10**-HOPELESS_DECADES / 1e6:.1f} million-fold, or does so over the steps of a recurrence; exploding and
-saturated, where {MUCH:.0%} are reached in {QUICKLY} steps.
+saturated, where {MUCH:.0%} are reached in {QUICKLY} steps. On images or sequences of white noise what looks healthy
+stays so: that noise is not learned is no fault of a model.
 
 The thresholds were chosen on nets that were really trained, and checked on others (benchmarks/trainability.py).
 """

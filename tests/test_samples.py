@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import gradcheck_tool as gct
+from gradcheck_tool.inputs import Inputs
+from gradcheck_tool.inputs.samples import is_noise
 
 
 def mlp(depth: int = 6) -> nn.Sequential:
@@ -56,3 +58,25 @@ def test_token_ids_that_are_all_alike_are_drawn_below_the_number_of_embeddings()
             return self.body(self.embed(ids).mean(1))
 
     assert gct.fix(Bag(), torch.zeros(6, 5, dtype=torch.long)).improved is True
+
+
+def smooth(*shape: int) -> Tensor:
+    """Noise whose neighbours are alike."""
+    return torch.randn(shape).cumsum(-1)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "noise"),
+    [
+        pytest.param(torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)), True, id="normal images"),
+        pytest.param(torch.rand(4, 16, 256, generator=torch.Generator().manual_seed(0)), True, id="uniform signals"),
+        pytest.param(smooth(8, 3, 16, 16), False, id="smooth along rows"),
+        pytest.param(smooth(8, 3, 16, 16).transpose(2, 3), False, id="smooth along columns"),
+        pytest.param(torch.randn(64, 64), False, id="features: neighbours say nothing"),
+        pytest.param(torch.randint(0, 9, (8, 32)), False, id="tokens"),
+        pytest.param(torch.zeros(8, 3, 4, 4), False, id="zeros"),
+        pytest.param(torch.randn(8, 3, 1, 1), False, id="no neighbours"),
+    ],
+)
+def test_white_noise_is_told_from_what_has_a_structure(tensor: Tensor, noise: bool) -> None:
+    assert is_noise(Inputs((tensor,))) == noise

@@ -6,6 +6,7 @@ every batch norm a variance of zero; what a probe measured then would hold for n
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -40,6 +41,32 @@ def varied(model: nn.Module, inputs: Inputs, seed: int) -> Inputs:
     args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), change)
     note = "the samples given are all alike, so random ones of the same shape were drawn"
     return replace(inputs, args=args, kwargs=kwargs, note=note)
+
+
+def is_noise(inputs: Inputs) -> bool:
+    """Whether maps or sequences are given, and all are white noise, as `torch.randn(8, 3, 224, 224)` is: neighbours are
+    not correlated along any position, as they are in images, sounds and texts. There is nothing to be learned from it
+    but each sample by heart, which plain nets with pooling take long for, though they learn from images well."""
+    given = [tensor for tensor in tensors_in((inputs.args, dict(inputs.kwargs))) if tensor.is_floating_point()]
+    maps = [tensor for tensor in given if tensor.ndim > 2 and not tensor.is_meta and tensor.layout == torch.strided]
+    return bool(maps) and all(map(_is_white, maps))
+
+
+_STANDARD_ERRORS = 4.0
+"""What chance is granted of a correlation of n pairs, in units of 1/√n."""
+
+
+def _is_white(tensor: Tensor) -> bool:
+    values = tensor.detach().float()
+    values = values - values.mean()
+    power = float(values.square().sum())
+    if not 0.0 < power < math.inf:
+        return False
+    for dim in range(1, values.ndim):
+        here, there = values.narrow(dim, 1, values.shape[dim] - 1), values.narrow(dim, 0, values.shape[dim] - 1)
+        if here.numel() and abs(float((here * there).sum())) / power > _STANDARD_ERRORS / math.sqrt(here.numel()):
+            return False
+    return values.numel() > values.shape[0] * values.shape[1]
 
 
 def _alike(tensor: Tensor) -> bool:

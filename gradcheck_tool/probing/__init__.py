@@ -16,6 +16,7 @@ from gradcheck_tool.capturing import observe
 from gradcheck_tool.chains import Structure, analyze
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs, batch_size
+from gradcheck_tool.inputs.samples import is_noise
 from gradcheck_tool.ops import Kind
 from gradcheck_tool.probing.backward import Loss, Signs
 from gradcheck_tool.probing.changes import growth, largest_change, shrinkage
@@ -154,6 +155,8 @@ def _profile(
     verdict, reasons = judge(evidence, stepped, shown.taken)
     learning = None
     given = chance(evidence, stepped)
+    if verdict == "healthy" and is_noise(inputs):
+        given = None  # that a model does not learn noise is no fault of it
     if loss_fn is not None and targets is not None and shown.taken and given is not None:
         learning = learn(model, inputs, loss_fn, targets, seed, given.enough, given.steps, RATES[: given.rates])
         verdict, reasons = judge(evidence, stepped, shown.taken, learning)
