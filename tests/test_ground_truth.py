@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
@@ -42,6 +44,17 @@ def test_a_net_is_drawn_from_its_seed_alone(name: str) -> None:
     one, other = build(CELLS[name]).state_dict(), build(CELLS[name]).state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", list(CELLS)[::31])
+def test_norms_by_hand_change_no_weight(name: str) -> None:
+    cell = CELLS[name]
+    plain, normed = (
+        [layer.weight for layer in build(one).modules() if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d))]
+        for one in (cell, replace(cell, by_hand=True))
+    )
+    assert len(plain) == len(normed) > 0
+    assert all(torch.equal(one, other) for one, other in zip(plain, normed, strict=True))
 
 
 @pytest.mark.parametrize(
