@@ -149,8 +149,8 @@ def judge(
         learning: what came of training on the batch, where that was tried: it decides where there is a `chance`.
     """
     found = _found(evidence, stepped, steps)
-    verdict: Verdict = found[0][0] if found else "healthy"
-    given = chance(evidence, stepped)
+    verdict = _first(found)
+    given = _chance(verdict, evidence)
     if learning is not None and given is not None:
         share = f"after {learning.steps} steps of Adam the inputs explain {learning.explained:.2%} of the loss"
         if verdict == "healthy" and -HARM < learning.explained < BEGUN:
@@ -164,13 +164,19 @@ def judge(
 
 def chance(evidence: Evidence, stepped: Evidence | None = None) -> Chance | None:
     """How the model can still show whether it learns; None where nothing could change the verdict by figures alone."""
-    found = _found(evidence, stepped, 0)
-    verdict = found[0][0] if found else "healthy"
+    return _chance(_first(_found(evidence, stepped, 0)), evidence)
+
+
+def _chance(verdict: Verdict, evidence: Evidence) -> Chance | None:
     if verdict == "vanishing":
         shrinking = _shrinking(evidence)
         open_to = shrinking is not None and (evidence.over_steps or shrinking[0] > HOPELESS_DECADES)
         return IN_DOUBT if open_to else None
     return {"healthy": IN_DOUBT, "exploding": TOO_LARGE, "saturated": TOO_LARGE}.get(verdict)
+
+
+def _first(found: Sequence[tuple[Verdict, str]]) -> Verdict:
+    return found[0][0] if found else "healthy"
 
 
 def _found(evidence: Evidence, stepped: Evidence | None, steps: int) -> list[tuple[Verdict, str]]:

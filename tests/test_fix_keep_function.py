@@ -4,7 +4,6 @@ the weights can be saved for the changed source."""
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 from architectures import Net, alexnet, image, vgg
 from click.testing import CliRunner, Result
+from own_modules import module_at
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -218,11 +218,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def loaded(file: Path) -> nn.Module:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = module_at(file)
     net: nn.Module = module.Net() if hasattr(module, "Net") else module.build_model()
     return net
 

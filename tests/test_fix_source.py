@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +98,12 @@ example_inputs = torch.randn(32, 64)
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(working_folder: Path) -> Path:
     """A current folder with the projects above."""
     for name, text in (("model.py", ONE), ("sequential.py", SEQUENTIAL), ("worse.py", WORSE), *TWO.items()):
-        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / name).write_bytes(text.encode())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
+        (working_folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (working_folder / name).write_bytes(text.encode())
+    return working_folder
 
 
 @pytest.fixture

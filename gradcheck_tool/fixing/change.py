@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from torch import nn
@@ -67,8 +68,7 @@ def change_source(
     except Refused as refusal:
         path = module_path(subject.target, output)
         specs = describe(subject.model, subject.inputs)
-        text = source_of(subject.target, specs, plan, path, without_bias)
-        return Change(Proposal({}, {Path(os.path.abspath(path)): text.encode()}), refused=str(refusal))
+        return _new_module(path, source_of(subject.target, specs, plan, path, without_bias), str(refusal))
 
 
 def module_of_weights(subject: Subject, plan: Plan, output: Path | None, refused: str) -> Change:
@@ -76,6 +76,10 @@ def module_of_weights(subject: Subject, plan: Plan, output: Path | None, refused
     path = module_path(subject.target, output)
     steps = [step for step in plan.steps if isinstance(step, Reinitialization)]
     text = source_of_redrawn(subject.target, describe(subject.model, subject.inputs), steps, path)
+    return _new_module(path, text, refused)
+
+
+def _new_module(path: Path, text: str, refused: str) -> Change:
     return Change(Proposal({}, {Path(os.path.abspath(path)): text.encode()}), refused=refused)
 
 
@@ -112,14 +116,15 @@ def _patch(
     seed: int,
 ) -> Change:
     """The first proposal that passes the check. Where none does, the reason against the first is given."""
-    expected: list[Expected] = []
+    proposals = propose(subject.model, structure, plan, subject.origins, without_bias)
+    return first_checked(proposals, checking(lambda: expect(subject.model, subject.inputs, fixed, seed), request))
 
-    def check(proposal: Proposal) -> Checked:
-        if not expected:  # runs the model, so not before there is a proposal
-            expected.append(expect(subject.model, subject.inputs, fixed, seed))
-        return verify(proposal, expected[0], request)
 
-    return first_checked(propose(subject.model, structure, plan, subject.origins, without_bias), check)
+def checking(expectation: Callable[[], Expected], request: LoadRequest) -> Callable[[Proposal], Checked]:
+    """The check that a proposal builds what is expected. That runs the model, so not before there is a proposal, and
+    once for all of them."""
+    expected = cache(expectation)
+    return lambda proposal: verify(proposal, expected(), request)
 
 
 def first_checked(proposals: Iterable[Proposal], check: Callable[[Proposal], Checked | None]) -> Change:

@@ -14,19 +14,19 @@ from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
 from gradcheck_tool.chains import Structure
 from gradcheck_tool.errors import GradtoolError
-from gradcheck_tool.fixing.change import Change, first_checked, require_own
+from gradcheck_tool.fixing.change import Change, checking, first_checked, require_own
 from gradcheck_tool.measuring import measurable, measure
 from gradcheck_tool.remedy.activations import ChangeActivation
 from gradcheck_tool.remedy.base import Case, Plan, Remedy
 from gradcheck_tool.remedy.combination import Combination, Stage
 from gradcheck_tool.remedy.insert_norm import InsertNorm, insertions_of
 from gradcheck_tool.remedy.patch.activating import kinds_after, propose_activations
-from gradcheck_tool.remedy.patch.expectation import Checked, expect
+from gradcheck_tool.remedy.patch.expectation import Checked, Expected, expect
 from gradcheck_tool.remedy.patch.initializing import draws_of, propose_draws
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
 from gradcheck_tool.remedy.patch.proposing import propose
 from gradcheck_tool.remedy.patch.redrawn import expect_redrawn
-from gradcheck_tool.remedy.patch.verify import verify, verify_redrawn
+from gradcheck_tool.remedy.patch.verify import verify_redrawn
 from gradcheck_tool.remedy.reinitialize import Reinitialize
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.overlay import overlaid
@@ -45,13 +45,12 @@ class _Scene:
     last: bool
     """Whether no remedy follows, so that the model is to be healthy."""
 
-    @property
-    def captured(self) -> CapturedModule:
-        return capture(self.subject.model, self.subject.inputs)[0]
-
-    @property
-    def case(self) -> Case:
-        return Case(self.subject.model, self.subject.inputs, self.structure, 1, self.subject.births)
+    def expected(self, remedy: Remedy, plan: Plan) -> Expected:
+        """What the source has to build, once the plan is carried out."""
+        model, inputs = self.subject.model, self.subject.inputs
+        captured: CapturedModule = capture(model, inputs)[0]
+        fixed = remedy.apply(captured, plan, Case(model, inputs, self.structure, 1, self.subject.births))
+        return expect(model, inputs, fixed, self.seed)
 
 
 def patch_remedy(
@@ -149,23 +148,16 @@ def _exchange(scene: _Scene, remedy: Remedy, plan: Plan) -> _Way:
     model, structure = scene.subject.model, scene.structure
     proposals = propose_activations(model, structure, plan.steps, scene.subject.origins)
 
-    def check(proposal: Proposal) -> Checked:
-        fixed = remedy.apply(scene.captured, plan, scene.case)
-        expected = expect(model, scene.subject.inputs, fixed, scene.seed)
-        return verify(proposal, replace(expected, kinds=kinds_after(model, structure, plan.steps)), scene.request)
+    def expected() -> Expected:
+        return replace(scene.expected(remedy, plan), kinds=kinds_after(model, structure, plan.steps))
 
-    return proposals, check
+    return proposals, checking(expected, scene.request)
 
 
 def _insert(scene: _Scene, remedy: Remedy, plan: Plan) -> _Way:
     model, structure = scene.subject.model, scene.structure
     proposals = propose(model, structure, insertions_of(plan), scene.subject.origins)
-
-    def check(proposal: Proposal) -> Checked:
-        fixed = remedy.apply(scene.captured, plan, scene.case)
-        return verify(proposal, expect(model, scene.subject.inputs, fixed, scene.seed), scene.request)
-
-    return proposals, check
+    return proposals, checking(lambda: scene.expected(remedy, plan), scene.request)
 
 
 _WAYS: Mapping[type, Callable[[_Scene, Remedy, Plan], _Way]] = {

@@ -154,10 +154,10 @@ def _profile(
     evidence = replace(evidence, zeros=zeros)
     verdict, reasons = judge(evidence, stepped, shown.taken)
     learning = None
-    given = chance(evidence, stepped)
-    if verdict == "healthy" and is_noise(inputs):
+    given = chance(evidence, stepped) if loss_fn is not None and targets is not None and shown.taken else None
+    if verdict == "healthy" and given is not None and is_noise(inputs):
         given = None  # that a model does not learn noise is no fault of it
-    if loss_fn is not None and targets is not None and shown.taken and given is not None:
+    if loss_fn is not None and given is not None:
         learning = learn(model, inputs, loss_fn, targets, seed, given.enough, given.steps, RATES[: given.rates])
         verdict, reasons = judge(evidence, stepped, shown.taken, learning)
     return GradientProfile(

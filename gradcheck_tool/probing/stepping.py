@@ -47,8 +47,8 @@ def step(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     count = sum(parameter.numel() for parameter in parameters)
     for taken in range(steps):
-        found = first if first is not None and not taken else None
-        found = _signs(model, inputs, loss_fn, targets, seed + taken, parameters) if found is None else found
+        found = first if first is not None else _signs(model, inputs, loss_fn, targets, seed + taken, parameters)
+        first = None
         total = math.hypot(*(size for size, _ in found.values())) if found else 0.0
         if not 0.0 < total < math.inf:
             return taken

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from own_modules import module_at
 from projects import project
 from reinit_sources import STYLES, Style
 from torch import nn
@@ -245,17 +244,6 @@ def test_what_is_not_natural_is_refused(source: str, reason: str, files: Callabl
 # -- fix --auto -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
 def auto(source: str, **options: Any) -> FixResult:
     """What `fix --auto model.py` does."""
     Path("model.py").write_text(source)
@@ -267,26 +255,17 @@ def auto(source: str, **options: Any) -> FixResult:
     return auto_fix(subject, seed=0, trained=False, insert=insert, tell=lambda *_: None, request=request, **options)
 
 
-def module_at(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_auto_shows_the_change_of_the_users_source_and_writes_nothing(folder: Path) -> None:
+def test_auto_shows_the_change_of_the_users_source_and_writes_nothing(working_folder: Path) -> None:
     source = BY_NAME["attributes"].source
     result = auto(source)
     assert (result.remedy, result.patch_refused, result.written, result.renamed) == ("reinit", None, None, {})
     assert result.diff.startswith("--- model.py\n+++ model.py\n@@")
     assert len(result.steps) == 6
-    assert [path.name for path in folder.iterdir() if path.is_file()] == ["model.py"]
+    assert [path.name for path in working_folder.iterdir() if path.is_file()] == ["model.py"]
     assert Path("model.py").read_text() == source
 
 
-def test_auto_writes_in_place_and_then_finds_nothing_to_do(folder: Path) -> None:
+def test_auto_writes_in_place_and_then_finds_nothing_to_do(working_folder: Path) -> None:
     result = auto(BY_NAME["attributes"].source, in_place=True)
     assert result.written == "model.py"
     again = auto(Path("model.py").read_text())
@@ -294,22 +273,22 @@ def test_auto_writes_in_place_and_then_finds_nothing_to_do(folder: Path) -> None
     assert (again.before.verdict, again.remedy, again.diff, again.patch_refused) == ("healthy", None, "", None)
 
 
-def test_auto_writes_elsewhere_with_weights_that_fit(folder: Path) -> None:
+def test_auto_writes_elsewhere_with_weights_that_fit(working_folder: Path) -> None:
     source = BY_NAME["attributes"].source
     result = auto(source, output=Path("other.py"), save_weights=Path("weights.pt"))
     assert (result.written, result.weights, Path("model.py").read_text()) == ("other.py", "weights.pt", source)
-    model: nn.Module = module_at(folder / "other.py").Net()
+    model: nn.Module = module_at(working_folder / "other.py").Net()
     model.load_state_dict(torch.load("weights.pt"))
     x = torch.randn(32, 16)
     assert torch.allclose(model(x), result.model(x), atol=1e-5)
 
 
-def test_where_the_source_is_refused_a_module_builds_the_model(folder: Path) -> None:
+def test_where_the_source_is_refused_a_module_builds_the_model(working_folder: Path) -> None:
     result = auto(EXECUTED, output=Path("fixed.py"))
     assert result.patch_refused == "the model is built inside a larger statement, which gives it no name"
     assert result.written == "fixed.py"
     assert result.diff.startswith("--- /dev/null\n+++ fixed.py\n")
-    module, x = module_at(folder / "fixed.py"), torch.randn(32, 8)
+    module, x = module_at(working_folder / "fixed.py"), torch.randn(32, 8)
     one, other = module.build_model(), module.build_model()
     assert not torch.equal(one[2].weight, other[2].weight), "each is drawn anew"
     assert {gct.probe(model, x).verdict for model in (one, other)} == {"healthy"}
@@ -318,6 +297,6 @@ def test_where_the_source_is_refused_a_module_builds_the_model(folder: Path) -> 
         module.build_model()
 
 
-def test_in_place_writes_no_module(folder: Path) -> None:
+def test_in_place_writes_no_module(working_folder: Path) -> None:
     result = auto(EXECUTED, in_place=True)
     assert (result.written, Path("model.py").read_text()) == (None, EXECUTED)

@@ -169,7 +169,7 @@ def _in_class(scene: Scene, lines: Lines) -> None:
     decorators = first.decorators
     start = source.line_start(source.span(decorators[0] if decorators else first)[0])
     indent = source.indent_at(start)
-    _splice(scene, source, Splice(start, start, _block(source, text, indent)))
+    scene.change(source, Splice(start, start, _block(source, text, indent)))
 
 
 def _is_function(node: cst.CSTNode, name: str) -> bool:
@@ -232,7 +232,7 @@ def _before_return(
     value_start, value_end = source.outer_span(statement.value)
     added = lines(scene, source, root, around, source.module.default_indent)
     indent = source.indent_at(start)
-    _splice(scene, source, Splice(start, value_start, f"{root} = "))
+    scene.change(source, Splice(start, value_start, f"{root} = "))
     text = _block(source, [*added, f"return {root}"], indent)
     scene.change(source, source.line_after(value_end, text.removesuffix(source.newline)))
 
@@ -244,18 +244,14 @@ def _block(source: Source, lines: Sequence[str], indent: str) -> str:
     return "".join(f"{indent}{line}".rstrip() + source.newline for line in lines)
 
 
-def _add_below(scene: Scene, source: Source, statement: cst.CSTNode, lines: Sequence[str], apart: bool = False) -> None:
+def _add_below(scene: Scene, source: Source, statement: cst.CSTNode, lines: Sequence[str]) -> None:
     start, end = source.span(statement)
     inner = [source.span(one)[1] for one in statements_in(statement)]
     end = max(inner, default=end)
     text = _block(source, lines, source.indent_at(start))
-    _splice(scene, source, source.line_after(end, text.removesuffix(source.newline)))
+    scene.change(source, source.line_after(end, text.removesuffix(source.newline)))
 
 
 def _add_above(scene: Scene, source: Source, statement: cst.BaseSmallStatement, lines: Sequence[str]) -> None:
     start = source.line_start(source.span(statement)[0])
-    _splice(scene, source, Splice(start, start, _block(source, lines, source.indent_at(start))))
-
-
-def _splice(scene: Scene, source: Source, splice: Splice) -> None:
-    scene.change(source, splice)
+    scene.change(source, Splice(start, start, _block(source, lines, source.indent_at(start))))
