@@ -11,7 +11,7 @@ from torch import fx, nn
 from gradcheck_tool.chains import lookahead
 from gradcheck_tool.chains.dataflow import trace
 from gradcheck_tool.chains.decompose import decompose, forest
-from gradcheck_tool.chains.layers import find_layers
+from gradcheck_tool.chains.layers import find_layers, spatial_dims
 from gradcheck_tool.chains.signals import Draft
 from gradcheck_tool.chains.unknown import not_analyzed
 from gradcheck_tool.chains.values import Block, Call, Structure, Trail, location_of
@@ -19,7 +19,7 @@ from gradcheck_tool.chains.walk import Walk
 from gradcheck_tool.norms import find_norms
 from gradcheck_tool.ops import lookup
 
-__all__ = ["Block", "Call", "Structure", "Trail", "analyze", "decompose", "forest", "location_of"]
+__all__ = ["Block", "Call", "Structure", "Trail", "analyze", "decompose", "forest", "location_of", "spatial_dims"]
 
 
 def analyze(graph: fx.Graph, model: nn.Module) -> Structure:

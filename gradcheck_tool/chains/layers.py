@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from gradcheck_tool.chains.dataflow import Flow
 from gradcheck_tool.chains.values import Call
-from gradcheck_tool.ops import Kind, Operation, factors, is_made_to_measure
+from gradcheck_tool.ops import Kind, Operation, factors, is_made_to_measure, operation_name
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,11 @@ def _weight_among(
             if any(depends[part] or part not in stored for part in others):
                 return parameters[weight]
     return None
+
+
+def spatial_dims(call: Call, model: nn.Module) -> int:
+    """0 behind a Linear, 1 to 3 behind a convolution. The weight of a module is not read for it: one that is computed
+    is computed at each reading, and spectral norm steps its power iteration then, in the midst of a pass."""
+    if call.module is not None:
+        return len(getattr(model.get_submodule(call.module), "kernel_size", ()))
+    return model.get_parameter(call.parameter).dim() - 2 if operation_name(call.node).startswith("conv") else 0

@@ -13,6 +13,7 @@ from torch import fx, nn
 from gradcheck_tool.chains.dataflow import Flow
 from gradcheck_tool.chains.layers import Layers
 from gradcheck_tool.ops import Kind, Operation, bends, factors
+from gradcheck_tool.parametrized import still
 
 
 def is_float(node: fx.Node) -> bool:
@@ -174,7 +175,7 @@ def _kept_by(node: fx.Node, operation: Operation, data: fx.Node, layers: Layers)
     rank = len(data.meta["shape"])
     if node.op == "call_module":
         module = layers.modules[str(node.target)]
-        weight, spatial = getattr(module, "weight", None), not isinstance(module, nn.Linear)
+        weight, spatial = still(module), not isinstance(module, nn.Linear)
     else:
         others = [part for part in factors(node)[1] if isinstance(part, fx.Node) and part is not data]
         weight, spatial = others[0] if len(others) == 1 else None, operation.name.startswith("conv")

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from gradcheck_tool.chains import Structure
 from gradcheck_tool.forecast.layers import LayerReader, NoForecast
 from gradcheck_tool.ops import Kind, operands, operation_name
+from gradcheck_tool.parametrized import still
 from gradcheck_tool.theory import Activation, activation_named, activation_of
 
 _ELEMENTWISE = frozenset({Kind.ACTIVATION, Kind.PRODUCT, Kind.SUM, Kind.DISCRETE})
@@ -38,7 +39,7 @@ class FunctionReader:
             constants = getattr(module, "__constants__", ())
             options = {key: getattr(module, key) for key in constants if key not in ("inplace", "num_parameters")}
             if isinstance(module, nn.PReLU):
-                options = {"weight": module.weight}
+                options = {"weight": still(module)}
             found = activation_named(type(module).__name__, **options)
         else:
             rest = [self._constant(value) for value in node.args[1:]]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from gradcheck_tool.chains import Call
 from gradcheck_tool.ops import factors, operation_name
+from gradcheck_tool.parametrized import still
 from gradcheck_tool.theory import ConvGeometry, Unread, Weights, check_readable, weights_of, with_bias
 
 _CONV_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -76,13 +75,11 @@ class LayerReader:
         return self._unread[key]
 
     def _of_module(self, call: Call, module: nn.Module) -> Unread:
-        computed = parametrize.is_parametrized(module)
-        with _still(module.parametrizations) if computed else nullcontext():  # type: ignore[arg-type]
-            weight, bias = module.weight, module.bias
+        weight, bias = still(module), still(module, "bias")
         assert isinstance(weight, Tensor)
         geometry = _geometry(call.node, vars(module)) if weight.dim() > 2 else None
         unread = self._at(call, call.module, weight, bias if isinstance(bias, Tensor) else None, geometry)
-        if not computed:
+        if not parametrize.is_parametrized(module):
             return unread
         weights = unread.read()  # now: a weight that was computed for this is not to be kept
         return Unread(lambda: weights)
@@ -205,18 +202,3 @@ def window_geometry(node: fx.Node, source: fx.Node, rank: int, settings: Mapping
         padding=tuple((p, p) for p in axes("padding", 0)),
         dilation=axes("dilation", 1),
     )
-
-
-@contextmanager
-def _still(computing: nn.Module) -> Iterator[None]:
-    """Reads a parametrized weight without a step of what computes it (spectral norm iterates while training)."""
-    parts = list(computing.modules())
-    modes = [part.training for part in parts]
-    for part in parts:
-        part.training = False
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in zip(parts, modes, strict=True):
-            part.training = mode

@@ -13,6 +13,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from gradcheck_tool.forecast.layers import LayerReader, NoForecast
 from gradcheck_tool.ops import Operation
+from gradcheck_tool.parametrized import still
 from gradcheck_tool.theory import Norm
 
 NORM_KINDS = ("batch", "layer", "group", "instance", "rms")
@@ -53,7 +54,7 @@ class NormReader:
         raise NoForecast(f"the theory has no rule for {name}")
 
     def _of_module(self, module: nn.Module, shape: tuple[int, ...], axis: int | None) -> Norm:
-        scale, shift = getattr(module, "weight", None), getattr(module, "bias", None)
+        scale, shift = still(module), still(module, "bias")
         epsilon: Any = getattr(module, "eps", None)
         if isinstance(module, _InstanceNorm):
             return _norm("instance", shape, 1, scale, shift, module.eps)

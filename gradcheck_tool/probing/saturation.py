@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gradcheck_tool.chains import Call
+from gradcheck_tool.chains import Call, spatial_dims
 from gradcheck_tool.ops import operation_name
 
 _UNBOUNDED = (-math.inf, math.inf)
@@ -107,15 +107,7 @@ def _saturated(values: Tensor, low: float, high: float) -> float:
 
 def channel_dim(values: Tensor, call: Call, model: nn.Module) -> int:
     """The dimension of an activation's output that counts the units of the weight layer behind it."""
-    spatial = _spatial_dims(call, model)
+    spatial = spatial_dims(call, model)
     if spatial and values.dim() == len(call.node.meta["shape"]):
         return values.dim() - spatial - 1
     return max(0, values.dim() - 1)
-
-
-def _spatial_dims(call: Call, model: nn.Module) -> int:
-    """0 behind a Linear, 1 to 3 behind a convolution. The weight of a module is not read for it: a parametrized one is
-    computed on each reading, and spectral norm steps its power iteration then, in the midst of the pass."""
-    if call.module is None:
-        return max(0, model.get_parameter(call.parameter).dim() - 2)
-    return len(getattr(model.get_submodule(call.module), "kernel_size", ()))

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from torch import Tensor, fx, nn
 
 from gradcheck_tool.chains import Call, Structure
+from gradcheck_tool.parametrized import still
 from gradcheck_tool.results import LayerGradient
 from gradcheck_tool.wording import in_short
 
@@ -96,7 +97,8 @@ class _Walk:
     def _zeros_at(self, node: fx.Node) -> Iterable[str]:
         """The weights that a node multiplies by, where all of them are zero."""
         if node.op == "call_module":
-            weight = getattr(self.modules.get(str(node.target)), "weight", None)
+            module = self.modules.get(str(node.target))
+            weight = None if module is None else still(module)
             if isinstance(weight, Tensor) and self._is_zero(f"{node.target}.weight", weight):
                 yield f"{node.target}.weight"
             return

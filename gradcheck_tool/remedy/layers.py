@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils import parametrize
 
 from gradcheck_tool.capturing import CapturedModule
 from gradcheck_tool.chains import Call, Structure, analyze
 from gradcheck_tool.holdings import held_by
 from gradcheck_tool.ops import Kind, factors, operation_name
+from gradcheck_tool.parametrized import is_computed
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _FLIPS = ("t", "T", "mT", "transpose")
@@ -118,7 +118,7 @@ class WeightLayers:
         found = []
         for node, operation in self.structure.operations.items():
             if operation.kind is Kind.EMBEDDING and node.op == "call_module":
-                found.append(id(getattr(self._modules[str(node.target)], "weight", None)))
+                found.append(id(self.parameters.get(f"{node.target}.weight")))
             elif operation.kind is Kind.EMBEDDING:
                 found += [id(self.parameters.get(str(part.target))) for part in node.all_input_nodes]
         return frozenset(found)
@@ -148,7 +148,7 @@ class WeightLayers:
         weight = self.weight(call)
         if call.layer in self.structure.recurrent:
             return "it is stepped: what its weights do depends on the number of steps"
-        if call.module is not None and _is_reparametrized(self._modules[call.module]):
+        if call.module is not None and is_computed(self._modules[call.module]):
             return "its weight is computed from other parameters (weight norm, spectral norm or a parametrization)"
         if weight is None:
             return "its weight is no parameter of the model"
@@ -208,10 +208,6 @@ class WeightLayers:
                 else:
                     return False
         return norms
-
-
-def _is_reparametrized(module: nn.Module) -> bool:
-    return parametrize.is_parametrized(module) or any(hasattr(module, f"weight_{end}") for end in ("g", "orig", "v"))
 
 
 # -- a copy with other parameters -------------------------------------------------------------------------------------

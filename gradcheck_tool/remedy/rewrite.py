@@ -14,6 +14,7 @@ from torch import fx, nn
 from gradcheck_tool.capturing import CapturedModule
 from gradcheck_tool.chains import Call, analyze
 from gradcheck_tool.holdings import held_by
+from gradcheck_tool.parametrized import still
 from gradcheck_tool.results import Insertion
 
 
@@ -69,7 +70,7 @@ def _free_name(call: Call, taken: set[str]) -> str:
 def _norm_for(insertion: Insertion, call: Call, model: nn.Module) -> nn.Module:
     if call.module is not None:
         layer = model.get_submodule(call.module)
-        weight, training = layer.weight, layer.training
+        weight, training = still(layer), layer.training
     else:
         weight, training = model.get_parameter(call.parameter), model.training
     assert isinstance(weight, torch.Tensor)

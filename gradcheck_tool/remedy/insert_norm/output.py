@@ -7,11 +7,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from gradcheck_tool.chains import Block, Call, Structure
+from gradcheck_tool.chains import Block, Call, Structure, spatial_dims
 from gradcheck_tool.ops import factors, operation_name
 
 
@@ -58,7 +57,7 @@ class Output:
 def output_of(block: Block, structure: Structure, model: nn.Module, samples: int | None) -> Output:
     """The output of a block's call; `samples` is the batch size where the user gives one."""
     shape = tuple(block.call.node.meta["shape"])
-    return Output(shape, _spatial_dims(block.call, model), block.call.layer in structure.recurrent, samples)
+    return Output(shape, spatial_dims(block.call, model), block.call.layer in structure.recurrent, samples)
 
 
 def objection(block: Block, structure: Structure, model: nn.Module) -> str | None:
@@ -81,20 +80,6 @@ def _all_steps_are_blocks(call: Call, structure: Structure) -> bool:
     activation."""
     calls = {one for one in structure.calls if one.layer == call.layer}
     return calls <= {block.call for block in structure.blocks}
-
-
-def _spatial_dims(call: Call, model: nn.Module) -> int:
-    """0 behind a Linear, 1 to 3 behind a convolution."""
-    weight = getattr(model.get_submodule(call.module), "weight", None) if call.module else None
-    if call.module is not None and isinstance(model.get_submodule(call.module), (nn.Linear, nn.Bilinear)):
-        return 0
-    if call.module is None:
-        name = getattr(call.node.target, "__name__", str(call.node.target))
-        if not name.startswith("conv"):
-            return 0
-        weight = model.get_parameter(call.parameter)
-    assert isinstance(weight, torch.Tensor)
-    return weight.dim() - 2
 
 
 def _has_channels_elsewhere(call: Call) -> bool:
