@@ -31,9 +31,7 @@ def run_one(
     if child:
         _, status = os.waitpid(child, 0)
         if status:
-            row_file.write_text(
-                json.dumps({"model": entry[0], "line": f"ended with status {status}: most probably memory"})
-            )
+            row_file.write_text(json.dumps({"model": entry[0], "line": _ended(os.waitstatus_to_exitcode(status))}))
         return
     limit = int(limit_gb * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -44,6 +42,10 @@ def run_one(
         sweep.main()
     row_file.write_text(json.dumps({"model": entry[0], "line": printed.getvalue()}))
     os._exit(0)
+
+
+def _ended(code: int) -> str:
+    return f"ended by signal {-code}: most probably memory" if code < 0 else f"ended with exit code {code}"
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
@@ -78,12 +80,15 @@ def main() -> None:
     parser.add_argument("zoo", choices=["timm", "torchvision", "transformers"])
     parser.add_argument("--limit", type=float, default=20, help="address space of one model's process, in GiB")
     parser.add_argument("--names", default="", help="only these models, with commas between")
+    parser.add_argument("--seconds", type=int, help="for each attempt; the sweep's own limit without it")
     options, flags = parser.parse_known_args()
     sys.path.insert(0, str(options.folder))
     import sweep
     import torch
 
     import gradcheck_tool as gct
+
+    sweep.LIMIT_S = options.seconds or sweep.LIMIT_S
 
     net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 4), torch.nn.ReLU())
     gct.fix(net, torch.zeros(2, 4))  # what is imported at first use is imported before the children are there

@@ -248,24 +248,38 @@ PROPERTIES: tuple[Callable[[Case], None], ...] = (
 # -- the models --------------------------------------------------------------------------------------------------------
 
 _SEQUENCE, _IMAGE = Shape(2, (5,), False), Shape(3, (6, 3), True)
-FOUND: dict[str, tuple[Shape, list[tuple[str, int, str | None]]]] = {
+_VECTOR = Shape(6, (), False)
+FOUND: dict[str, tuple[Shape, bool, list[tuple[str, int, str | None]]]] = {
     "a Linear on sequences, whose output is a view, before an activation in place": (
         _SEQUENCE,
+        True,
         [("statement", 13, None)],
     ),
-    "a layer with spectral norm that is called twice": (_IMAGE, [("shared", 16, "spectral norm")]),
-    "a frozen layer behind a norm that is not": (_IMAGE, [("norm", 21, None), ("block", 0, "frozen")]),
-    "a layer that takes no norm, before a fork": (_IMAGE, [("block", 0, "spectral norm"), ("branches", 5, None)]),
+    "a layer with spectral norm that is called twice": (_IMAGE, True, [("shared", 16, "spectral norm")]),
+    "a frozen layer behind a norm that is not": (_IMAGE, True, [("norm", 21, None), ("block", 0, "frozen")]),
+    "a layer that takes no norm, before a fork": (_IMAGE, True, [("block", 0, "spectral norm"), ("branches", 5, None)]),
+    "a gradient of zero beneath a layer with spectral norm": (
+        _VECTOR,
+        True,
+        [("attention", 13, None), ("shared", 0, "spectral norm")],
+    ),
+    "a part in training in a model in evaluation, which does other things in training": (
+        _VECTOR,
+        False,
+        [("dropout", 18, "train"), ("buffer", 23, None)],
+    ),
 }
 """What random models have found once."""
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's, about old ways of weight norm and hooks beside in-place operations
-@pytest.mark.parametrize(("shape", "steps"), FOUND.values(), ids=FOUND)
-def test_every_property_holds_where_one_once_did_not(shape: Shape, steps: list[tuple[str, int, str | None]]) -> None:
+@pytest.mark.parametrize(("shape", "training", "steps"), FOUND.values(), ids=FOUND)
+def test_every_property_holds_where_one_once_did_not(
+    shape: Shape, training: bool, steps: list[tuple[str, int, str | None]]
+) -> None:
     for seed in (0, 1):
         for holds in PROPERTIES:
-            holds(Case(Plan(tuple(steps), shape, "float32", True, False, "tensor", seed)))
+            holds(Case(Plan(tuple(steps), shape, "float32", training, False, "tensor", seed)))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -62,7 +62,7 @@ def _graph_of_mode(model: nn.Module, inputs: Inputs, training: bool) -> tuple[Re
     All parts are in that mode: those that stand in the other go by their own `training` when the graph runs. Where the
     model does not run so, they stay as they are.
     """
-    if any(module.training != model.training for module in model.modules()):
+    if _is_mixed(model):
         try:
             with in_mode(model, training, whole=True):
                 return _graph_of_batches(model, inputs)
@@ -70,6 +70,22 @@ def _graph_of_mode(model: nn.Module, inputs: Inputs, training: bool) -> tuple[Re
             pass
     with in_mode(model, training):
         return _graph_of_batches(model, inputs)
+
+
+def _is_mixed(model: nn.Module) -> bool:
+    return any(module.training != model.training for module in model.modules())
+
+
+def _with_parts(whole: Recording, model: nn.Module, inputs: Inputs) -> tuple[Recording, list[Steering]]:
+    """`whole`, a recording of all parts in the mode that the model is in, with those that stand in the other going by
+    their own `training`; where they do more than take other values, a recording of them as they stand."""
+    standing, notes = _graph_of_batches(model, inputs)
+    try:
+        compare_constants(whole.constants, standing.constants)
+        with_both_modes(whole.graph, standing.graph, model.training)
+    except Different:
+        return standing, notes
+    return whole, []
 
 
 def _graph_of_batches(model: nn.Module, inputs: Inputs) -> tuple[Recording, list[Steering]]:
@@ -130,17 +146,22 @@ def capture(model: nn.Module, inputs: Inputs) -> tuple[CapturedModule, tuple[Ste
     refuse_by_looks(model)
     training, notes = _graph_of_mode(model, inputs, True)
     evaluation, eval_notes = _graph_of_mode(model, inputs, False)
+    eval_graph: fx.Graph | None = None
+    try:
+        compare_constants(training.constants, evaluation.constants)
+        with_both_modes(training.graph, evaluation.graph)
+    except Different:
+        if _is_mixed(model) and model.training:
+            training, notes = _with_parts(training, model, inputs)
+        elif _is_mixed(model):
+            evaluation, eval_notes = _with_parts(evaluation, model, inputs)
+        eval_graph = evaluation.graph
     given = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs).arguments
     for recording in (training, evaluation):
         refuse_by_recording(recording, model)
         guard_arguments(recording.graph, model.forward, given)
     constants = dict(training.constants)
-    eval_graph: fx.Graph | None = None
-    try:
-        compare_constants(constants, evaluation.constants)
-        with_both_modes(training.graph, evaluation.graph)
-    except Different:
-        eval_graph = evaluation.graph
+    if eval_graph is not None:
         constants |= _renamed_constants(evaluation, constants)
     fixed = fixed_sizes(model, inputs)
     for graph in (training.graph, *([eval_graph] if eval_graph else [])):

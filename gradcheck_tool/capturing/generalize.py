@@ -176,9 +176,9 @@ def choose(training: bool, in_training: Any, in_evaluation: Any) -> Any:
     return in_training if training else in_evaluation
 
 
-def with_both_modes(graph: fx.Graph, eval_graph: fx.Graph) -> None:
-    """Edits `graph`, recorded in training mode, to follow the `training` of the module in whose forward it is, wherever
-    values differ.
+def with_both_modes(graph: fx.Graph, other: fx.Graph, training: bool = True) -> None:
+    """Edits `graph`, recorded in `training` mode or in evaluation, to follow the `training` of the module in whose
+    forward it is, wherever values differ from `other`, recorded in the other mode.
 
     Raises:
         Different: the model's structure differs between the modes.
@@ -192,16 +192,17 @@ def with_both_modes(graph: fx.Graph, eval_graph: fx.Graph) -> None:
         if isinstance(mine, fx.Node) or isinstance(theirs, fx.Node):
             raise Different("an argument that is computed in one mode only")
         owner = node.meta.get("owner", "")
+        in_training, in_evaluation = (mine, theirs) if training else (theirs, mine)
         with graph.inserting_before(start):
             if owner not in modes:
                 modes[owner] = graph.create_node("get_attr", f"{owner}.training" if owner else "training")
-            if (mine, theirs) == (True, False):
+            if (in_training, in_evaluation) == (True, False):
                 return modes[owner]
-            made.append(graph.call_function(choose, (modes[owner], mine, theirs)))
+            made.append(graph.call_function(choose, (modes[owner], in_training, in_evaluation)))
         return made[-1]
 
     try:
-        _merge_graphs(graph, [eval_graph], merge)
+        _merge_graphs(graph, [other], merge)
     except Different:
         for node in [*reversed(made), *modes.values()]:
             graph.erase_node(node)

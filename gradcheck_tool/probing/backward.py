@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradcheck_tool.border.blame import blamed
 from gradcheck_tool.errors import GradtoolError
-from gradcheck_tool.probing.magnitudes import norm
+from gradcheck_tool.probing.magnitudes import norm, pieces
 from gradcheck_tool.structures import tensors_in
 
 Loss = Callable[[Any, Any], Any]
@@ -70,10 +70,19 @@ def grad_norms(
     def keep(key: int, grad: Tensor) -> None:
         norms[key] = norm(grad)
         if signs is not None and key in leaves:
-            signs[key] = norms[key], grad.detach().sign().nan_to_num_().to(torch.int8)
+            signs[key] = norms[key], _signs(grad.detach())
 
     read_grads(roots, by, cotangents, keep)
     return norms
+
+
+def _signs(grad: Tensor) -> Tensor:
+    if grad.layout != torch.strided:
+        return grad.sign().nan_to_num_().to(torch.int8)
+    found = torch.empty_like(grad, dtype=torch.int8)
+    for part, signs in zip(pieces(grad), pieces(found), strict=True):
+        signs.copy_(part.sign().nan_to_num_())
+    return found
 
 
 def read_grads(

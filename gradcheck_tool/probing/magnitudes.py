@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 _AT_ONCE = 2**24
-"""Values of which a copy in float64 is made at a time: 128 MiB."""
+"""Values of which a copy is made at a time: 128 MiB in float64."""
+
+
+def pieces(tensor: Tensor) -> Sequence[Tensor]:
+    """`tensor` as views of parts along its first dimension that are small enough to make copies of."""
+    if tensor.numel() <= _AT_ONCE or len(tensor) == 1:
+        return (tensor,)
+    return tensor.split(max(1, _AT_ONCE * len(tensor) // tensor.numel()))
 
 
 def norm(tensor: Tensor) -> float:
@@ -16,8 +24,9 @@ def norm(tensor: Tensor) -> float:
     if tensor.numel() == 0:
         return 0.0
     dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
-    if dense.numel() > _AT_ONCE and len(dense) > 1:
-        norms = [norm(part) for part in dense.split(max(1, _AT_ONCE * len(dense) // dense.numel()))]
+    parts = pieces(dense)
+    if len(parts) > 1:
+        norms = [norm(part) for part in parts]
         return math.nan if any(map(math.isnan, norms)) else math.hypot(*norms)
     dtype = torch.complex128 if dense.is_complex() else torch.float64
     total = float(torch.linalg.vector_norm(dense, dtype=dtype))

@@ -8,10 +8,11 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradcheck_tool.inputs import Inputs
 from gradcheck_tool.probing.backward import Loss, Signs, grad_norms, roots_of
+from gradcheck_tool.probing.magnitudes import pieces
 from gradcheck_tool.probing.running import run
 
 STEP_SIZE = 1e-3
@@ -39,7 +40,7 @@ def step(
     Memory: one byte a parameter, besides the largest gradient.
 
     Args:
-        first: the gradient of the first step, where it was taken already.
+        first: the gradient of the first step, where it was taken already; emptied.
 
     Raises:
         GradtoolError: the model's forward, or the loss, raises.
@@ -58,8 +59,17 @@ def step(
                 if id(parameter) in found:
                     size, sign = found[id(parameter)]
                     size /= math.sqrt(parameter.numel())
-                    parameter.add_(sign.to(parameter.dtype), alpha=-STEP_SIZE * size / (size + epsilon))
+                    _add(parameter, sign, -STEP_SIZE * size / (size + epsilon))
+        found.clear()  # whoever holds it: the next step's need the room
     return steps
+
+
+def _add(parameter: Tensor, sign: Tensor, amount: float) -> None:
+    if sign.layout != torch.strided or parameter.layout != torch.strided:
+        parameter.add_(sign.to(parameter.dtype), alpha=amount)
+        return
+    for part, signs in zip(pieces(parameter), pieces(sign), strict=True):
+        part.add_(signs.to(parameter.dtype), alpha=amount)
 
 
 def _signs(
