@@ -86,7 +86,9 @@ def measure_several(
             try:
                 runs.append(measure(subject, seed + number, reading, steps=steps))
             except GradtoolError as error:
-                raise (_of_batch(error, taken + 1) if batch is not None else error) from error
+                if batch is None:
+                    raise
+                raise _of_batch(error, taken + 1) from error
         taken += 1
     profile = summarize(runs, taken, seeds)
     if taken == batches:

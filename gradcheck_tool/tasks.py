@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gradcheck_tool import auditing
+from gradcheck_tool.border.memory import tells_of_memory
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import describe
 from gradcheck_tool.measuring import measurable, measure_several
@@ -20,6 +21,7 @@ Progress = Callable[[str, int, int], None]
 """Is told (what is done now, steps done, steps in all)."""
 
 
+@tells_of_memory
 def audit_subject(
     subject: Subject,
     *,
@@ -58,6 +60,7 @@ def audit_subject(
     return report
 
 
+@tells_of_memory
 def probe_subject(
     subject: Subject,
     *,
@@ -83,6 +86,7 @@ def probe_subject(
     return ProbeReport(subject.target, describe(subject.model, subject.inputs), profile)
 
 
+@tells_of_memory
 def fix_subject(
     subject: Subject,
     *,

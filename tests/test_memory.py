@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 
@@ -11,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import gradcheck_tool as gct
+
+ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def chain() -> nn.Module:
@@ -27,3 +32,38 @@ def test_a_model_and_its_weights_are_freed(verb: Callable[[nn.Module, Tensor], o
     del model
     gc.collect()
     assert [one() for one in kept] == [None, None]
+
+
+LARGE = """
+import resource
+import sys
+import torch
+from torch import nn
+import gradcheck_tool as gct
+
+gct.fix(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.randn(2, 4))
+gct.fix(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.randn(2, 4), auto=True)
+model = nn.Sequential(nn.Linear(4000, 6000), nn.ReLU(), nn.Linear(6000, 4000))  # 192 MB
+with open("/proc/self/statm") as statm:
+    taken = int(statm.read().split()[0]) * resource.getpagesize()
+limit = taken + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+verb, options = {"probe": (gct.probe, {}), "fix": (gct.fix, {"min_depth": 1}), "auto": (gct.fix, {"auto": True})}[
+    sys.argv[1]
+]
+try:
+    verb(model, torch.randn(8, 4000), **options)
+except gct.GradtoolError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of a process's memory is Linux's")
+@pytest.mark.parametrize("verb", ["probe", "fix", "auto"])
+@pytest.mark.parametrize("room", [50_000_000, 220_000_000], ids=["for no copy", "for one copy"])
+def test_too_little_memory_is_said_in_one_line(verb: str, room: int) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", LARGE, verb, str(room)], capture_output=True, text=True, check=True, env=ENV
+    )
+    assert "not enough memory for Sequential: its parameters take 0.19 GB" in ran.stdout
+    assert len(ran.stdout.splitlines()) == 1

@@ -16,7 +16,8 @@ def pieces(tensor: Tensor) -> Sequence[Tensor]:
     """`tensor` as views of parts along its first dimension that are small enough to make copies of."""
     if tensor.numel() <= _AT_ONCE or len(tensor) == 1:
         return (tensor,)
-    return tensor.split(max(1, _AT_ONCE * len(tensor) // tensor.numel()))
+    parts: Sequence[Tensor] = tensor.split(max(1, _AT_ONCE * len(tensor) // tensor.numel()))
+    return parts
 
 
 def norm(tensor: Tensor) -> float:
