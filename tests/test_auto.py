@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from torch import Tensor, nn
 
 import gradcheck_tool as gct
 from gradcheck_tool.cli import gradtool
+from gradcheck_tool.fixing.auto import _Attempt
+from gradcheck_tool.remedy.activations import ChangeActivation
+from gradcheck_tool.remedy.base import Plan
+from gradcheck_tool.results import Learning
 
 WIDTH = 32
 
@@ -97,6 +102,57 @@ def test_what_it_heals_learns() -> None:
         loss.backward()
         optimizer.step()
     assert float((model.eval()(x).argmax(1) == y).double().mean()) > 0.8
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    x, y = (torch.from_numpy(part) for part in load_digits(return_X_y=True))
+    return ((x - x.mean()) / x.std()).float()[:64], y[:64]
+
+
+def test_an_activation_that_outgrows_its_input_goes_before_its_weights_are_drawn_anew() -> None:
+    """With other weights such a net looks healthy, fits its batch at once, and does not train."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 32), Exp(), nn.Linear(32, 32), Exp(), nn.Linear(32, 10))
+    for parameter in model.parameters():
+        parameter.data *= 4.0
+    x, y = digits()
+    result = gct.fix(model, x, auto=True, loss_fn=nn.functional.cross_entropy, targets=y)
+    assert result.tried[0].remedy == "change-activation"  # the weights suit the new one as they are
+    assert result.remedy == "change-activation"
+
+
+def test_what_begins_to_learn_late_does_not_end_the_search() -> None:
+    """40 narrow blocks of softplus: new weights look healthy, and begin after 64 steps; with norms after fewer."""
+    torch.manual_seed(3)
+    layers = [part for block in range(40) for part in (nn.Linear(8 if block else 64, 8), nn.Softplus())]
+    model = nn.Sequential(*layers, nn.Linear(8, 10))
+    x, y = digits()
+    result = gct.fix(model, x, auto=True, loss_fn=nn.functional.cross_entropy, targets=y)
+    assert result.after is not None
+    assert result.after.learning is not None
+    healthy = [trial for trial in result.tried if trial.heals]
+    assert len(healthy) > 1
+    assert result.remedy != healthy[0].remedy
+
+
+def attempt(learning: Learning | None) -> _Attempt:
+    profile = replace(gct.probe(plain(2, nn.ReLU), batch()), learning=learning)
+    return _Attempt(ChangeActivation(), Plan(), gct.capture(plain(2, nn.ReLU), batch()), profile)
+
+
+def test_which_of_several_remedies_is_taken() -> None:
+    worst_first = [
+        attempt(Learning(0.9, 4, 4, overrules=True)),  # its figures are bad
+        attempt(Learning(0.1, 64, 64)),  # it hardly begins
+        attempt(Learning(0.9, 64, 64)),
+        attempt(Learning(0.2, 32, 32)),
+        attempt(Learning(0.3, 32, 32)),
+        attempt(Learning(0.2, 80, 8)),
+        attempt(Learning(0.2, 4, 4)),
+        attempt(None),  # without a loss the figures are all there is
+    ]
+    assert sorted(worst_first, key=lambda one: one.rank) == worst_first
+    assert [one.convinces for one in worst_first] == [False] * 5 + [True] * 3
 
 
 SOURCE = """\

@@ -68,6 +68,7 @@ def test_it_ends_as_soon_as_the_model_has_begun() -> None:
     assert profile.learning is not None
     assert profile.learning.steps in CHECKS
     steps = profile.learning.steps
+    assert (profile.learning.last_steps, profile.learning.overrules) == (steps, False)
     earlier = [explained_after(mlp(), check, RATES[0]) for check in CHECKS if check < steps]
     assert all(share < CLEARLY_BEGUN for share in earlier)
     assert profile.learning.explained == pytest.approx(explained_after(mlp(), steps, RATES[0]), rel=1e-2)
@@ -79,7 +80,7 @@ def test_what_shows_nothing_is_given_up() -> None:
     unrelated = torch.arange(len(x)) % 2
     learning = learn(mlp(20, activation=nn.Sigmoid).train(), Inputs((x,)), cross_entropy, unrelated, 0, 9.0)
     assert learning is not None
-    assert learning.steps == LITTLE_AFTER * len(RATES)
+    assert (learning.steps, learning.last_steps) == (LITTLE_AFTER * len(RATES), LITTLE_AFTER)
     assert abs(learning.explained) < LITTLE
 
 
@@ -126,6 +127,8 @@ def test_a_net_that_learns_its_batch_is_not_called_sick_for_large_numbers() -> N
     assert profile.verdict == "healthy"
     assert "grows" in profile.reasons[0]
     assert profile.reasons[1].startswith("yet after ")
+    assert profile.learning is not None
+    assert profile.learning.overrules
 
 
 def test_outputs_that_should_not_differ_are_no_fault() -> None:

@@ -254,6 +254,13 @@ def test_inputs_that_a_norm_scales_are_left_alone() -> None:
         assert planned(nn.Sequential(*first, *mlp(nn.ReLU)), 255 * VECTORS, ScaleInputs()) == Plan()
 
 
+def test_inputs_so_small_that_a_norm_does_not_scale_them_are_standardized() -> None:
+    """Its ε is larger than their variance."""
+    model = nn.Sequential(nn.Linear(32, 32), nn.LayerNorm(32), *mlp(nn.ReLU))
+    assert planned(model, 0.05 * VECTORS, ScaleInputs()) == Plan()
+    assert len(planned(model, 1e-4 * VECTORS, ScaleInputs()).steps) == 1
+
+
 def test_inputs_by_keyword_and_token_ids() -> None:
     model = Net(lambda net, x: net.body(x), body=mlp(nn.ReLU))
     assert len(planned(model, 1000 * VECTORS, ScaleInputs()).steps) == 1

@@ -337,8 +337,8 @@ def test_training_can_change_a_verdict_where_figures_leave_it_open(evidence: Evi
     assert chance(evidence) == given
     by_figures = judge(evidence)[0]
     enough = 1.0 if given is None else given.enough
-    assert judge(evidence, learning=Learning(enough, 4))[0] == ("healthy" if given else by_figures)
-    nothing = judge(evidence, learning=Learning(0.001, 32))[0]
+    assert judge(evidence, learning=Learning(enough, 4, 4))[0] == ("healthy" if given else by_figures)
+    nothing = judge(evidence, learning=Learning(0.001, 32, 32))[0]
     assert nothing == ("vanishing" if by_figures == "healthy" else by_figures)
 
 
@@ -352,7 +352,7 @@ def test_training_can_change_a_verdict_where_figures_leave_it_open(evidence: Evi
     ],
 )
 def test_what_looks_well_has_to_begin(explained: float, verdict: Verdict) -> None:
-    assert judge(WELL, learning=Learning(explained, 64))[0] == verdict
+    assert judge(WELL, learning=Learning(explained, 64, 64))[0] == verdict
 
 
 @pytest.mark.parametrize(

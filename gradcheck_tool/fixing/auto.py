@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
-from gradcheck_tool.chances import CLEARLY_BEGUN
+from gradcheck_tool.chances import CLEARLY_BEGUN, QUICKLY
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.fixing.change import NO_CHANGE, Change, module_of_weights
 from gradcheck_tool.fixing.stages import patch_remedy
@@ -19,7 +19,7 @@ from gradcheck_tool.fixing.writing import write
 from gradcheck_tool.inputs import describe
 from gradcheck_tool.measuring import measurable, measure
 from gradcheck_tool.remedy.activations import ChangeActivation
-from gradcheck_tool.remedy.base import Case, Plan, Remedy
+from gradcheck_tool.remedy.base import Case, Plan, Remedy, Step
 from gradcheck_tool.remedy.branches import ScaleBranches
 from gradcheck_tool.remedy.combination import Combination, steps_of
 from gradcheck_tool.remedy.cost import cost
@@ -42,8 +42,8 @@ _MIN_DEPTH = 1
 
 def candidates(trained: bool) -> tuple[Remedy, ...]:
     """What is tried, in this order: what draws numbers anew before what exchanges a function, and that before what adds
-    layers. Where an activation lets no gradient pass (e^x), norms look healthy and do not train: it goes first, with
-    weights drawn for the new one. Chosen by real trainings (benchmarks/remedies.py, benchmarks/trainability.py).
+    layers. But an activation that outgrows its input (e^x) goes first: with new weights or norms around it, nets look
+    healthy and do not train. Chosen by real trainings (benchmarks/remedies.py, benchmarks/trainability.py).
 
     Args:
         trained: whether the model has learned already: then nothing is tried that throws its weights away.
@@ -51,6 +51,8 @@ def candidates(trained: bool) -> tuple[Remedy, ...]:
     if trained:
         return InsertNorm("auto"), InsertNorm("layer")
     return (
+        Combination((ChangeActivation(growing_alone=True), Reinitialize())),
+        ChangeActivation(growing_alone=True),
         ScaleInputs(),
         Reinitialize(),
         Combination((ScaleInputs(), Reinitialize())),
@@ -76,6 +78,27 @@ class _Attempt:
     model: CapturedModule
     profile: GradientProfile
 
+    @property
+    def heals(self) -> bool:
+        return self.profile.verdict == "healthy"
+
+    @property
+    def convinces(self) -> bool:
+        """Whether nothing else need be tried: the model begins to learn clearly and at once, and no figure is against
+        it; or there is no loss that could tell."""
+        seen = self.profile.learning
+        if seen is None:
+            return True
+        return not seen.overrules and seen.explained >= CLEARLY_BEGUN and seen.last_steps <= QUICKLY
+
+    @property
+    def rank(self) -> tuple[bool, bool, int, float]:
+        """The larger, the better it begins to learn."""
+        seen = self.profile.learning
+        if seen is None:
+            return True, True, 0, 1.0
+        return not seen.overrules, seen.explained >= CLEARLY_BEGUN, -seen.last_steps, seen.explained
+
 
 def auto_fix(
     subject: Subject,
@@ -89,8 +112,8 @@ def auto_fix(
     in_place: bool = False,
     save_weights: Path | None = None,
 ) -> FixResult:
-    """The result of the first remedy that heals and with which the model begins to learn well, or of the best of those
-    that heal; of a healthy model a result with nothing in it.
+    """The result of the first remedy that heals and with which the model begins to learn clearly and at once, or of the
+    best of those that heal; of a healthy model a result with nothing in it.
 
     Args:
         subject: the model and its inputs.
@@ -124,13 +147,14 @@ def auto_fix(
     captured: CapturedModule = capture(model, subject.inputs)[0]
     case = Case(model, subject.inputs, reading.structure, _MIN_DEPTH, subject.births)
     trials: list[Trial] = []
+    planned: list[tuple[Step, ...]] = []
     best: _Attempt | None = None
     for number, remedy in enumerate(remedies if before.verdict != "healthy" else ()):
         tell(f"trying {remedy.name}", number + 1, len(remedies) + 1)
-        attempt = _attempt(remedy, captured, case, subject, seed, over, trials)
-        if attempt is not None and attempt.profile.verdict == "healthy":
-            best = attempt if best is None or _share(attempt) > _share(best) else best
-            if _share(best) >= CLEARLY_BEGUN:
+        attempt = _attempt(remedy, captured, case, subject, seed, over, trials, planned)
+        if attempt is not None and attempt.heals:
+            best = attempt if best is None or attempt.rank > best.rank else best
+            if best.convinces:
                 break
     if best is not None and isinstance(best.remedy, InsertNorm):
         return replace(insert(best.remedy, _MIN_DEPTH), tried=tuple(trials), remedy=best.remedy.name, auto=True)
@@ -195,12 +219,16 @@ def _attempt(
     seed: int,
     over: Sequence[Sequence[str]],
     trials: list[Trial],
+    planned: list[tuple[Step, ...]],
 ) -> _Attempt | None:
-    """Tries a remedy and adds to `trials`; None where there is nothing that it can do, or it does no more than a
-    smaller one."""
+    """Tries a remedy and adds to `trials`, and its steps to those `planned`; None where there is nothing that it can
+    do, it does no more than a smaller one, or the same was tried."""
     plan = remedy.plan(case)
     if not plan.steps or (isinstance(remedy, Combination) and len(plan.steps) < len(remedy.remedies)):
         return None
+    if plan.steps in planned:
+        return None
+    planned.append(plan.steps)
     fixed = remedy.apply(captured, plan, case)
     profile = measure(replace(subject, model=fixed), seed, over=over or None)
     measured = cost(captured, fixed, case.inputs)
@@ -226,8 +254,3 @@ def _attempt(
 def _explained(profile: GradientProfile) -> float | None:
     """What the inputs explain of the loss after a few steps; None where no loss tells."""
     return None if profile.learning is None else profile.learning.explained
-
-
-def _share(attempt: _Attempt) -> float:
-    explained = _explained(attempt.profile)
-    return 1.0 if explained is None else explained

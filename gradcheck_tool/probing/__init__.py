@@ -159,7 +159,10 @@ def _profile(
         given = None  # that a model does not learn noise is no fault of it
     if loss_fn is not None and given is not None:
         learning = learn(model, inputs, loss_fn, targets, seed, given.enough, given.steps, RATES[: given.rates])
+        by_figures = verdict
         verdict, reasons = judge(evidence, stepped, shown.taken, learning)
+        if learning is not None:
+            learning = replace(learning, overrules=by_figures != "healthy" and verdict == "healthy")
     return GradientProfile(
         verdict=verdict,
         reasons=(*reasons, *_not_measured(structure)),

@@ -62,7 +62,7 @@ def learn(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if samples is None or samples < 2 or sum(parameter.numel() for parameter in parameters) > LARGEST:
         return None
-    best, taken = -math.inf, 0
+    best, taken, number = -math.inf, 0, 0
     for rate in rates:
         trial = _Trial(model, inputs, loss_fn, targets, seed, samples)
         state = _AdamState()
@@ -74,7 +74,7 @@ def learn(
                     explained = trial.explained(output, number)
                     seen += [] if explained is None else [explained]
                     if seen and seen[-1] >= enough:
-                        return Learning(seen[-1], taken + number)
+                        return Learning(seen[-1], taken + number, number)
                     if number == LITTLE_AFTER and all(-HARM < share < LITTLE for share in seen):
                         break
                 if number == steps or not _adam(state, parameters, trial.gradients(output, parameters), rate):
@@ -82,7 +82,7 @@ def learn(
         taken += number
         if seen:
             best = max(best, seen[-1] if number > LITTLE_AFTER else max(seen))
-    return None if best == -math.inf else Learning(best, taken)
+    return None if best == -math.inf else Learning(best, taken, number)
 
 
 class _Trial:

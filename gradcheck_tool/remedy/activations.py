@@ -23,13 +23,13 @@ from gradcheck_tool.results import Location, Skip
 Replacement = Literal["relu", "gelu"]
 _FUNCTIONS = {"relu": F.relu, "gelu": F.gelu}
 
-_EXPLODING = "grows faster than its input: one large value is enough for an infinite one some layers on"
+_GROWING = "grows faster than its input: one large value is enough for an infinite one some layers on"
 _SHRINKING = "has no slope where its inputs are small, so that small signals vanish at once"
 _FLAT = "has a slope of 1/4 at most"
 _UNDEFINED = "is not defined for all numbers"
 
 BAD: Mapping[str, str] = {
-    **dict.fromkeys(("exp", "exp2", "expm1", "square", "pow", "__pow__", "sinh", "cosh", "tan"), _EXPLODING),
+    **dict.fromkeys(("exp", "exp2", "expm1", "square", "pow", "__pow__", "sinh", "cosh", "tan"), _GROWING),
     **dict.fromkeys(("sigmoid", "hardsigmoid", "expit"), _FLAT),
     **dict.fromkeys(("tanhshrink", "hardshrink", "softshrink"), _SHRINKING),
     **dict.fromkeys(("log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal", "logit"), _UNDEFINED),
@@ -60,9 +60,11 @@ class ChangeActivation:
     Args:
         new: what comes instead. ReLU and GELU train alike in the benchmark; ReLU can be written in place of a function
             that overwrites its input.
+        growing_alone: whether only those go that grow faster than their input, as e^x does.
     """
 
     new: Replacement = "relu"
+    growing_alone: bool = False
     name: str = "change-activation"
     title: str = "another activation for those that let no gradient pass"
     breaks: tuple[str, ...] = (
@@ -84,6 +86,8 @@ class ChangeActivation:
             old = operation.name.lower().rstrip("_")
             why = BAD.get(old)
             if block not in treated or why is None or operation.kind is not Kind.ACTIVATION:
+                continue
+            if self.growing_alone and why != _GROWING:
                 continue
             reason = _objection(block, case.structure, self.new)
             if reason is not None:

@@ -24,6 +24,9 @@ from gradcheck_tool.state import preserved
 
 FAR = 2.0
 """|log10 E[x²]| from which inputs are standardized: elements of 10 or 0.1 on average."""
+DROWNED = 1e-4
+"""E[x²] from which on a norm behind the layer takes the scale away: ten times the ε that torch's norms add to the
+variance. Of smaller inputs it leaves them nearly as small as they are."""
 UNEQUAL = 100.0
 """Where the largest standard deviation of a feature is this many times the median one, each has its own."""
 
@@ -79,16 +82,15 @@ class ScaleInputs:
         skipped: list[Skip] = []
         layers = WeightLayers(case.structure, case.model)
         for call, values in _inputs_of_layers(case):
-            if layers.is_normalized_behind(call):
-                continue  # which takes any scale away, of the gradient too
+            normalized = layers.is_normalized_behind(call)  # which takes a scale away, of the gradient too
             if isinstance(values, str):
-                skipped.append(Skip(call.name, values))
+                skipped += [] if normalized else [Skip(call.name, values)]
                 continue
             exact = values.detach().double()
             second = float(exact.square().mean())
             if not math.isfinite(second):
                 skipped.append(Skip(call.name, "its inputs are not finite"))
-            elif second > 0 and abs(math.log10(second)) >= FAR:
+            elif second > 0 and abs(math.log10(second)) >= FAR and not (normalized and second >= DROWNED):
                 mean, std = _statistics(exact)
                 if mean:
                     steps.append(Standardization(call.name, second, mean, std, location_of(call, case.births)))

@@ -52,10 +52,13 @@ class AfterSteps:
 @dataclass(frozen=True)
 class Learning:
     """How the model takes to its own batch: the share of the loss that its inputs explain after a few steps of Adam,
-    where it was enough, else at the end, and how many were taken, over all learning rates tried."""
+    where it was enough, else at the end; how many were taken, over all learning rates tried, and how many of these at
+    the last; and whether the model is healthy for this alone, against its other figures."""
 
     explained: float
     steps: int
+    last_steps: int
+    overrules: bool = False
 
 
 @dataclass(frozen=True)
