@@ -166,7 +166,7 @@ def compare_insertions() -> int:
 
 
 def judge_convincing() -> int:
-    """How many of the candidates of `fix --auto` learn, by what their inputs explain: every second untrainable cell."""
+    """How many of the candidates of `fix --auto` learn, by when they begin to: every second untrainable cell."""
     return convincing.judge(untrainable()[::2])
 
 

@@ -44,7 +44,9 @@ class Chance:
 
 
 IN_DOUBT = Chance(CLEARLY_BEGUN, CHECKS[-1], rates=2)
-"""Of what looks healthy, and of gradients that shrink as those of some nets do that learn."""
+"""Of what looks healthy, of gradients that shrink as those of some nets do that learn, and of samples that look alike
+or gradients that are gone after the steps: of 34 such nets two learn, which explain a half and more after 32 steps; the
+others explain 0.04 % at most."""
 
 TOO_LARGE = Chance(MUCH, QUICKLY, rates=1)
 """Of what explodes or is saturated: some such nets learn at once."""

@@ -104,8 +104,8 @@ With the user's own loss and targets the probe also trains on the batch for a mo
 0.01 and of 0.001, from the same weights, and looks what the inputs explain of the loss, 1 − L(f) / L(mean of f over the
 samples). What looks healthy is left at {CLEARLY_BEGUN:.0%}, mostly after four steps; it is vanishing all the same where
 {LITTLE:.2%} are not reached in {LITTLE_AFTER} steps, or {BEGUN:.0%} in {CHECKS[-1]}. Some verdicts are but reasons
-in the report, since the model learns: vanishing, where {CLEARLY_BEGUN:.0%} are reached, if the gradient shrinks
-less than {10**-HOPELESS_DECADES / 1e6:.1f} million-fold, or does so over the steps of a recurrence; exploding and
+in the report, since the model learns: vanishing, where {CLEARLY_BEGUN:.0%} are reached, unless the gradient shrinks
+more than {10**-HOPELESS_DECADES / 1e6:.1f} million-fold, and that not over the steps of a recurrence; exploding and
 saturated, where {MUCH:.0%} are reached in {QUICKLY} steps. On images or sequences of white noise what looks healthy
 stays so: that noise is not learned is no fault of a model.
 
@@ -170,7 +170,7 @@ def chance(evidence: Evidence, stepped: Evidence | None = None) -> Chance | None
 def _chance(verdict: Verdict, evidence: Evidence) -> Chance | None:
     if verdict == "vanishing":
         shrinking = _shrinking(evidence)
-        open_to = shrinking is not None and (evidence.over_steps or shrinking[0] > HOPELESS_DECADES)
+        open_to = shrinking is None or evidence.over_steps or shrinking[0] > HOPELESS_DECADES
         return IN_DOUBT if open_to else None
     return {"healthy": IN_DOUBT, "exploding": TOO_LARGE, "saturated": TOO_LARGE}.get(verdict)
 
