@@ -32,7 +32,7 @@ from gradcheck_tool.structures import tensors_in
 MODELS = settings.default.max_examples
 EXAMPLES = settings(
     settings.default,
-    max_examples=MODELS * 6 // 5,  # some are drawn twice
+    max_examples=MODELS * 3 // 2,  # some are drawn twice
     derandomize=MODELS <= 100,  # the longer profile looks at other models each time
     deadline=None,
     database=None,
@@ -290,7 +290,7 @@ def test_every_property_holds_for_every_random_model(capsys: pytest.CaptureFixtu
     @EXAMPLES
     @given(cases())
     def check(case: Case) -> None:
-        if case in models:
+        if case in models or len(models) >= MODELS:
             return
         for holds in PROPERTIES:
             holds(case)
