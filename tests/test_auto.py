@@ -147,7 +147,7 @@ def test_which_of_several_remedies_is_taken() -> None:
         attempt(Learning(0.9, 64, 64)),
         attempt(Learning(0.2, 32, 32)),
         attempt(Learning(0.3, 32, 32)),
-        attempt(Learning(0.2, 80, 8)),
+        attempt(Learning(0.2, 80, 16)),
         attempt(Learning(0.2, 4, 4)),
         attempt(None),  # without a loss the figures are all there is
     ]

@@ -186,6 +186,18 @@ def test_a_module_used_between_layers_and_at_the_output_stays_at_the_output() ->
     assert bool(((output > 0) & (output < 1)).all())
 
 
+def test_behind_a_norm_a_bad_activation_is_as_bad() -> None:
+    """What a norm puts right is the size of what goes into the activation, and not its slope."""
+    torch.manual_seed(0)
+    layers = [part for _ in range(5) for part in (nn.Linear(32, 32), nn.LayerNorm(32), nn.Sigmoid())]
+    model = nn.Sequential(*layers, nn.Linear(32, 4))
+    assert [step.layer for step in planned(model, VECTORS, ChangeActivation()).steps] == ["0", "3", "6", "9", "12"]
+    expected = nn.Sequential(*(nn.ReLU() if isinstance(part, nn.Sigmoid) else part for part in model))
+    assert torch.equal(remedied(model, VECTORS, ChangeActivation())(VECTORS), expected(VECTORS))
+    few = nn.Sequential(*layers[:9], nn.Linear(32, 4))
+    assert planned(few, VECTORS, ChangeActivation()) == Plan()
+
+
 def gated() -> nn.Module:
     def forward(net: Net, x: Tensor) -> Tensor:
         gate = torch.sigmoid(net.d(torch.sigmoid(net.c(torch.sigmoid(net.b(torch.sigmoid(net.a(x))))))))

@@ -1,6 +1,6 @@
 """How soon a net must begin to learn for `fix --auto` to stop looking: every candidate that heals, trained.
 
-`fix --auto` stops at the first whose inputs explain `CLEARLY_BEGUN` of the loss after `QUICKLY` steps of one learning
+`fix --auto` stops at the first whose inputs explain `CLEARLY_BEGUN` of the loss after `SOON` steps of one learning
 rate, with no figure against it. Here all are tried, so that other numbers of steps can be judged.
 """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
-from gradcheck_tool.chances import CLEARLY_BEGUN, QUICKLY
+from gradcheck_tool.chances import CLEARLY_BEGUN, SOON
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.fixing.change import NO_CHANGE, Change, module_of_weights
 from gradcheck_tool.fixing.stages import patch_remedy
@@ -84,15 +84,12 @@ class _Attempt:
 
     @property
     def convinces(self) -> bool:
-        """Whether nothing else need be tried: the model begins to learn clearly and at once, and no figure is against
-        it; or there is no loss that could tell. Of 86 candidates for 54 small nets that began after 4 or 8 steps 77
-        learned when they were really trained, of 36 after 16 steps 24, later 11 of 25, and with a figure against them 4
-        of 8 (two thirds of these nets were chosen because they had not healed; benchmarks/trainability.py convincing).
-        """
+        """Whether nothing else need be tried: the model begins to learn clearly and soon, and no figure is against it;
+        or there is no loss that could tell."""
         seen = self.profile.learning
         if seen is None:
             return True
-        return not seen.overrules and seen.explained >= CLEARLY_BEGUN and seen.last_steps <= QUICKLY
+        return not seen.overrules and seen.explained >= CLEARLY_BEGUN and seen.last_steps <= SOON
 
     @property
     def rank(self) -> tuple[bool, bool, int, float]:
@@ -115,7 +112,7 @@ def auto_fix(
     in_place: bool = False,
     save_weights: Path | None = None,
 ) -> FixResult:
-    """The result of the first remedy that heals and with which the model begins to learn clearly and at once, or of the
+    """The result of the first remedy that heals and with which the model begins to learn clearly and soon, or of the
     best of those that heal; of a healthy model a result with nothing in it.
 
     Args:

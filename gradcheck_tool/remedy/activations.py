@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import fx
 
 from gradcheck_tool.capturing import CapturedModule
-from gradcheck_tool.chains import Block, Structure, analyze, location_of
+from gradcheck_tool.chains import Call, Structure, analyze, location_of
 from gradcheck_tool.ops import Kind
 from gradcheck_tool.remedy.base import Case, Plan, Step
 from gradcheck_tool.remedy.layers import shared_copy
@@ -55,7 +55,8 @@ class ActivationChange:
 
 @dataclass(frozen=True)
 class ChangeActivation:
-    """The remedy `change-activation`: in chains of at least `min_depth` blocks.
+    """The remedy `change-activation`: in chains of at least `min_depth` blocks, and behind normalizations, which let no
+    more of a gradient through an activation that lets none pass, in models with as many such blocks.
 
     Args:
         new: what comes instead. ReLU and GELU train alike in the benchmark; ReLU can be written in place of a function
@@ -78,22 +79,20 @@ class ChangeActivation:
     def plan(self, case: Case) -> Plan:
         """The activations to exchange: those between two layers. Gates, and what goes to the model's output, are meant
         to be bounded."""
-        treated = {block for chain in case.structure.chains if len(chain) >= case.min_depth for block in chain}
         steps: list[Step] = []
         skipped: list[Skip] = []
-        for block in case.structure.blocks:
-            operation = case.structure.operations[block.activation]
+        for call in _treated(case.structure, case.min_depth):
+            node = case.structure.activation_of[call]
+            operation = case.structure.operations[node]
             old = operation.name.lower().rstrip("_")
             why = BAD.get(old)
-            if block not in treated or why is None or operation.kind is not Kind.ACTIVATION:
+            if why is None or operation.kind is not Kind.ACTIVATION or (self.growing_alone and why != _GROWING):
                 continue
-            if self.growing_alone and why != _GROWING:
-                continue
-            reason = _objection(block, case.structure, self.new)
+            reason = _objection(node, case.structure, self.new)
             if reason is not None:
-                skipped.append(Skip(block.name, reason))
+                skipped.append(Skip(call.name, reason))
                 continue
-            steps.append(ActivationChange(block.name, old, self.new, location_of(block.call, case.births), why))
+            steps.append(ActivationChange(call.name, old, self.new, location_of(call, case.births), why))
         return Plan(tuple(steps), tuple(skipped))
 
     def apply(self, captured: CapturedModule, plan: Plan, case: Case) -> CapturedModule:
@@ -107,18 +106,31 @@ class ChangeActivation:
         wanted = {step.layer: step for step in plan.steps if isinstance(step, ActivationChange)}
         left = set(wanted)
         for graph in fixed.graphs:
-            for block in analyze(graph, fixed).blocks:
-                if block.name in wanted:
-                    _exchange(block.activation, _FUNCTIONS[wanted[block.name].new])
-                    left.discard(block.name)
+            for layer, node in activations(analyze(graph, fixed)).items():
+                if layer in wanted:
+                    _exchange(node, _FUNCTIONS[wanted[layer].new])
+                    left.discard(layer)
         if left:
             raise KeyError(f"no activation behind {min(left)} in the captured graph")
         return fixed.checked()
 
 
-def _objection(block: Block, structure: Structure, new: Replacement) -> str | None:
+def activations(structure: Structure) -> dict[str, fx.Node]:
+    """The activation that each call of a weight layer reaches, by the name of the call."""
+    return {call.name: node for call, node in structure.activation_of.items()}
+
+
+def _treated(structure: Structure, min_depth: int) -> list[Call]:
+    """The calls in deep chains and, if there are as many, those behind whose normalization an activation stands; in
+    the order in which they ran."""
+    deep = {block.call for chain in structure.chains if len(chain) >= min_depth for block in chain}
+    normalized = structure.activation_of.keys() - {block.call for block in structure.blocks}
+    wanted = deep | (normalized if len(normalized) >= min_depth else set())
+    return [call for call in structure.calls if call in wanted]
+
+
+def _objection(node: fx.Node, structure: Structure, new: Replacement) -> str | None:
     """Why an activation is not to be exchanged."""
-    node = block.activation
     if not _feeds_layers_alone(node, structure):
         return "its activation gates another value or goes to the output, and is meant to be bounded"
     if node in structure.flow.writes and new != "relu":

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from gradcheck_tool.chains import Structure
 from gradcheck_tool.ops import operation_name
-from gradcheck_tool.remedy.activations import ActivationChange
+from gradcheck_tool.remedy.activations import ActivationChange, activations
 from gradcheck_tool.remedy.base import Step
 from gradcheck_tool.remedy.patch.pairing import kinds
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
@@ -55,9 +55,9 @@ def kinds_after(model: nn.Module, structure: Structure, steps: Sequence[Step]) -
 
 
 def _planned(structure: Structure, steps: Sequence[Step]) -> dict[fx.Node, ActivationChange]:
-    blocks = {block.name: block for block in structure.blocks}
+    nodes = activations(structure)
     changes = [step for step in steps if isinstance(step, ActivationChange)]
-    return {blocks[step.layer].activation: step for step in changes}
+    return {nodes[step.layer]: step for step in changes}
 
 
 def _exchange_module(scene: Scene, node: fx.Node, step: ActivationChange, planned: frozenset[fx.Node]) -> None:
