@@ -121,20 +121,6 @@ def test_an_activation_that_outgrows_its_input_goes_before_its_weights_are_drawn
     assert result.remedy == "change-activation"
 
 
-def test_what_begins_to_learn_late_does_not_end_the_search() -> None:
-    """40 narrow blocks of softplus: new weights look healthy, and begin after 64 steps; with norms after fewer."""
-    torch.manual_seed(3)
-    layers = [part for block in range(40) for part in (nn.Linear(8 if block else 64, 8), nn.Softplus())]
-    model = nn.Sequential(*layers, nn.Linear(8, 10))
-    x, y = digits()
-    result = gct.fix(model, x, auto=True, loss_fn=nn.functional.cross_entropy, targets=y)
-    assert result.after is not None
-    assert result.after.learning is not None
-    healthy = [trial for trial in result.tried if trial.heals]
-    assert len(healthy) > 1
-    assert result.remedy != healthy[0].remedy
-
-
 def attempt(learning: Learning | None) -> _Attempt:
     profile = replace(gct.probe(plain(2, nn.ReLU), batch()), learning=learning)
     return _Attempt(ChangeActivation(), Plan(), gct.capture(plain(2, nn.ReLU), batch()), profile)
@@ -144,15 +130,15 @@ def test_which_of_several_remedies_is_taken() -> None:
     worst_first = [
         attempt(Learning(0.9, 4, 4, overrules=True)),  # its figures are bad
         attempt(Learning(0.1, 64, 64)),  # it hardly begins
-        attempt(Learning(0.9, 64, 64)),
+        attempt(Learning(0.2, 64, 64)),
+        attempt(Learning(0.3, 64, 64)),
         attempt(Learning(0.2, 32, 32)),
-        attempt(Learning(0.3, 32, 32)),
         attempt(Learning(0.2, 80, 16)),
         attempt(Learning(0.2, 4, 4)),
         attempt(None),  # without a loss the figures are all there is
     ]
     assert sorted(worst_first, key=lambda one: one.rank) == worst_first
-    assert [one.convinces for one in worst_first] == [False] * 5 + [True] * 3
+    assert [one.convinces for one in worst_first] == [False] * 4 + [True] * 4
 
 
 SOURCE = """\
