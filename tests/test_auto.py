@@ -138,7 +138,7 @@ def test_which_of_several_remedies_is_taken() -> None:
         attempt(None),  # without a loss the figures are all there is
     ]
     assert sorted(worst_first, key=lambda one: one.rank) == worst_first
-    assert [one.convinces for one in worst_first] == [False] * 4 + [True] * 4
+    assert [one.convinces() for one in worst_first] == [False] * 4 + [True] * 4
 
 
 SOURCE = """\

@@ -50,13 +50,6 @@ class Candidate:
             return "figures against it"
         return f"after {seen.last_steps:2} steps" if seen.explained >= CLEARLY_BEGUN else "not clearly"
 
-    def convinces(self, quickly: int) -> bool:
-        """Whether `fix --auto` would stop here, if so many steps were its limit."""
-        seen = self.attempt.profile.learning
-        if seen is None:
-            return True
-        return not seen.overrules and seen.explained >= CLEARLY_BEGUN and seen.last_steps <= quickly
-
 
 def healed(cell: Cell) -> list[_Attempt]:
     """What `fix --auto` might take for the cell's net, in its order. Empty where the net looks healthy as it is."""
@@ -78,9 +71,10 @@ def healed(cell: Cell) -> list[_Attempt]:
     return [attempt for attempt in found if attempt is not None and attempt.heals]
 
 
-def taken(tried: Sequence[Candidate], quickly: int) -> Candidate:
-    """The one that `fix --auto` would take: the first that convinces, or else the best by its rank."""
-    convincing = [candidate for candidate in tried if candidate.convinces(quickly)]
+def taken(tried: Sequence[Candidate], soon: int) -> Candidate:
+    """The one that `fix --auto` would take if so many steps were its limit: the first that convinces, or else the best
+    by its rank."""
+    convincing = [candidate for candidate in tried if candidate.attempt.convinces(soon)]
     return convincing[0] if convincing else max(tried, key=lambda candidate: candidate.attempt.rank)
 
 
@@ -103,9 +97,9 @@ def judge(cells: Iterable[Cell]) -> int:
     print(f"\n{len(everyone)} candidates of {len(nets)} nets that look healthy, by when they begin to learn\n")
     print(tabulate([(when, *(counts[when, end] for end in ENDS)) for when in begun], ("", *ENDS)))
     rows = []
-    for quickly in CHECKS:
-        ends = Counter(taken(net, quickly).outcome for net in nets)
-        rows.append((quickly, *(ends[end] for end in ENDS)))
+    for soon in CHECKS:
+        ends = Counter(taken(net, soon).outcome for net in nets)
+        rows.append((soon, *(ends[end] for end in ENDS)))
     print("\nof the nets, with what fix --auto would take if it stopped at one that begins within so many steps\n")
     print(tabulate(rows, ("steps", *ENDS)))
     return 0

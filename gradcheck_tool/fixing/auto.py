@@ -82,14 +82,13 @@ class _Attempt:
     def heals(self) -> bool:
         return self.profile.verdict == "healthy"
 
-    @property
-    def convinces(self) -> bool:
-        """Whether nothing else need be tried: the model begins to learn clearly and soon, and no figure is against it;
-        or there is no loss that could tell."""
+    def convinces(self, soon: int = SOON) -> bool:
+        """Whether nothing else need be tried: the model begins to learn clearly within so many steps, and no figure is
+        against it; or there is no loss that could tell."""
         seen = self.profile.learning
         if seen is None:
             return True
-        return not seen.overrules and seen.explained >= CLEARLY_BEGUN and seen.last_steps <= SOON
+        return not seen.overrules and seen.explained >= CLEARLY_BEGUN and seen.last_steps <= soon
 
     @property
     def rank(self) -> tuple[bool, bool, int, float]:
@@ -154,7 +153,7 @@ def auto_fix(
         attempt = _attempt(remedy, captured, case, subject, seed, over, trials, planned)
         if attempt is not None and attempt.heals:
             best = attempt if best is None or attempt.rank > best.rank else best
-            if best.convinces:
+            if best.convinces():
                 break
     if best is not None and isinstance(best.remedy, InsertNorm):
         return replace(insert(best.remedy, _MIN_DEPTH), tried=tuple(trials), remedy=best.remedy.name, auto=True)
