@@ -26,6 +26,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import gradcheck_tool as gct
+from gradcheck_tool import auditing
+from gradcheck_tool.inputs import for_model
+from gradcheck_tool.remedy.base import Case as RemedyCase
+from gradcheck_tool.remedy.shortcuts import AddShortcuts
 from gradcheck_tool.state import preserved
 from gradcheck_tool.structures import tensors_in
 
@@ -236,12 +240,31 @@ def trains(case: Case, fixed: nn.Module) -> None:
     assert all(bool(torch.isfinite(tensor).all()) for tensor in outputs(fixed, case.inputs(3)))
 
 
+def takes_shortcuts(case: Case) -> None:
+    """Around the blocks where they can lead: nothing of the model is changed, and the net that comes of it trains, is
+    copied and takes other batch sizes."""
+    model, inputs = case.model(), case.inputs(5)
+    with unchanged(model, inputs):
+        given = for_model(model, inputs, None, 0)
+        read = RemedyCase(model, given, auditing.read(model, given).structure, 1)
+        plan = AddShortcuts().plan(read)
+        fixed = AddShortcuts().apply(gct.capture(model, inputs), plan, read)
+    new = fixed.state_dict().keys() - model.state_dict().keys()
+    assert len(new) == len(plan.steps), "each shortcut has one factor"
+    wanted = outputs(copy.deepcopy(fixed), case.inputs(7))
+    assert equal(outputs(copy.deepcopy(fixed), case.inputs(7)), wanted)
+    sum(tensor.double().square().sum() for tensor in outputs(fixed.train(), case.inputs(6))).backward()
+    assert all(fixed.get_parameter(name).grad is not None for name in new), "each factor gets a gradient"
+    outputs(fixed.eval(), case.inputs(1))
+
+
 PROPERTIES: tuple[Callable[[Case], None], ...] = (
     leaves_no_trace_and_gives_equal_reports,
     replays,
     probes_as_autograd_does,
     inserts_nothing_but_norms,
     is_a_model_like_any_other,
+    takes_shortcuts,
 )
 
 

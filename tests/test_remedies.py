@@ -26,6 +26,7 @@ from gradcheck_tool.remedy.cost import cost
 from gradcheck_tool.remedy.lsuv import LayerSequentialUnitVariance
 from gradcheck_tool.remedy.reinitialize import Reinitialize
 from gradcheck_tool.remedy.scale_inputs import ScaleInputs
+from gradcheck_tool.remedy.shortcuts import AddShortcuts
 
 CHANGE_THEN_DRAW = Combination((ChangeActivation(), Reinitialize()))
 
@@ -305,6 +306,7 @@ REMEDIES: list[tuple[Remedy, Callable[[], nn.Module], Tensor]] = [
     (ScaleBranches(), residual, VECTORS),
     (ChangeActivation(), lambda: mlp(nn.Sigmoid), VECTORS),
     (ScaleInputs(), lambda: mlp(nn.ReLU), 255 * VECTORS),
+    (AddShortcuts(), lambda: mlp(nn.ReLU), VECTORS),
     (CHANGE_THEN_DRAW, lambda: mlp(nn.Sigmoid), VECTORS),
 ]
 

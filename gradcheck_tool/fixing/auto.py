@@ -30,6 +30,7 @@ from gradcheck_tool.remedy.patch.proposal import Refused, diff
 from gradcheck_tool.remedy.plan import covered
 from gradcheck_tool.remedy.reinitialize import Reinitialize
 from gradcheck_tool.remedy.scale_inputs import ScaleInputs
+from gradcheck_tool.remedy.shortcuts import AddShortcuts
 from gradcheck_tool.results import FixResult, GradientProfile, Trial
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.request import LoadRequest
@@ -62,6 +63,11 @@ def candidates(trained: bool) -> tuple[Remedy, ...]:
         Combination((Reinitialize(), ScaleBranches())),
         Combination((ChangeActivation(), Reinitialize())),
         ChangeActivation(),
+        AddShortcuts(),
+        Combination((Reinitialize(), AddShortcuts())),
+        Combination((ScaleInputs(), AddShortcuts())),
+        Combination((LessDropout(), AddShortcuts())),
+        Combination((ChangeActivation(), Reinitialize(), AddShortcuts())),
         InsertNorm("auto"),
         InsertNorm("layer"),
         Combination((Reinitialize(), InsertNorm("auto"))),

@@ -14,8 +14,9 @@ from torch import nn
 from gradcheck_tool.capturing import CapturedModule
 from gradcheck_tool.chains import analyze, location_of
 from gradcheck_tool.remedy.base import Case, Plan, Step
+from gradcheck_tool.remedy.factors import multiplied, new_factor
 from gradcheck_tool.remedy.joins import Branch, find_branches, last_of_streams
-from gradcheck_tool.remedy.layers import free_name, replace_parameter, shared_copy
+from gradcheck_tool.remedy.layers import replace_parameter, shared_copy
 from gradcheck_tool.results import Location, Skip
 
 
@@ -96,14 +97,9 @@ class ScaleBranches:
                 weight = fixed.get_parameter(f"{step.norm}.weight")
                 replace_parameter(fixed, f"{step.norm}.weight", torch.full_like(weight, step.value))
                 continue
-            layer = here[0].last
-            name = free_name(f"{layer.layer}_scale", fixed)
-            owner, _, key = name.rpartition(".")
-            weight = fixed.get_parameter(layer.parameter)
-            factor = torch.full((), step.value, device=weight.device, dtype=weight.dtype)
-            fixed.get_submodule(owner).register_parameter(key, nn.Parameter(factor))
+            name = new_factor(fixed, here[0].last, step.value)
             for branch in here:
-                _multiply(branch, name)
+                branch.node.replace_input_with(branch.end, multiplied(branch.end, name, branch.node))
         return fixed.checked()
 
 
@@ -123,13 +119,3 @@ def _numbered(branches: tuple[Branch, ...]) -> dict[tuple[str, int], Branch]:
         number = counts[branch.last.name] = counts.get(branch.last.name, -1) + 1
         found[branch.last.name, number] = branch
     return found
-
-
-def _multiply(branch: Branch, name: str) -> None:
-    graph = branch.node.graph
-    with graph.inserting_before(branch.node):
-        factor = graph.create_node("get_attr", name)
-        scaled = graph.create_node("call_function", torch.mul, (branch.end, factor))
-    factor.meta.update({"shape": (), "dtype": branch.end.meta.get("dtype")})
-    scaled.meta.update({key: branch.end.meta[key] for key in ("shape", "dtype") if key in branch.end.meta})
-    branch.node.replace_input_with(branch.end, scaled)

@@ -18,7 +18,7 @@ from gradcheck_tool.capturing import CapturedModule
 from gradcheck_tool.chains import Call, Structure, analyze
 from gradcheck_tool.holdings import held_by
 from gradcheck_tool.ops import Kind, factors, operation_name
-from gradcheck_tool.parametrized import is_computed
+from gradcheck_tool.parametrized import is_computed, still
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _FLIPS = ("t", "T", "mT", "transpose")
@@ -250,6 +250,13 @@ def replace_parameter(model: nn.Module, name: str, value: Tensor) -> None:
     new = torch.empty_like(old, requires_grad=False).copy_(value)
     owner._parameters[key] = nn.Parameter(new, requires_grad=old.requires_grad)
     owner._parameters[key].__dict__.update(old.__dict__)  # what others noted on it: `no_weight_decay` and the like
+
+
+def weight_of(call: Call, model: nn.Module) -> Tensor:
+    """The weight that a call multiplies with, also where its layer computes it from other parameters."""
+    weight = still(model.get_submodule(call.module)) if call.module is not None else model.get_parameter(call.parameter)
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 def free_name(wanted: str, model: nn.Module) -> str:

@@ -14,7 +14,7 @@ from torch import fx, nn
 from gradcheck_tool.capturing import CapturedModule
 from gradcheck_tool.chains import Call, analyze
 from gradcheck_tool.holdings import held_by
-from gradcheck_tool.parametrized import still
+from gradcheck_tool.remedy.layers import weight_of
 from gradcheck_tool.results import Insertion
 
 
@@ -68,12 +68,8 @@ def _free_name(call: Call, taken: set[str]) -> str:
 
 
 def _norm_for(insertion: Insertion, call: Call, model: nn.Module) -> nn.Module:
-    if call.module is not None:
-        layer = model.get_submodule(call.module)
-        weight, training = still(layer), layer.training
-    else:
-        weight, training = model.get_parameter(call.parameter), model.training
-    assert isinstance(weight, torch.Tensor)
+    weight = weight_of(call, model)
+    training = (model.get_submodule(call.module) if call.module is not None else model).training
     dtype = call.node.meta["dtype"] if weight.dtype == call.node.meta["dtype"] else weight.dtype
     return new_norm(insertion, device=weight.device, dtype=dtype).train(training)
 

@@ -1,0 +1,178 @@
+"""Shortcuts around the blocks of a plain chain, so that a deep net starts as the identity and learns what to add to it:
+y = x + α f(x), α a new parameter that starts at zero (ReZero: Bachlechner et al. 2020, ReZero is all you need, section
+3; the shortcuts: He et al. 2016, Deep residual learning).
+
+A block is here all that lies between what one weight layer reads and what the next reads: activation, gate, dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from gradcheck_tool.capturing import CapturedModule
+from gradcheck_tool.chains import Call, Structure, analyze, location_of
+from gradcheck_tool.ops import Kind, is_tensor
+from gradcheck_tool.remedy.base import Case, Plan, Step
+from gradcheck_tool.remedy.factors import multiplied, new_factor
+from gradcheck_tool.remedy.layers import shared_copy
+from gradcheck_tool.results import Location, Skip
+
+_KEEPING = """
+    dropout dropout1d dropout2d dropout3d alpha_dropout alphadropout feature_alpha_dropout featurealphadropout
+    feature_dropout native_dropout identity contiguous clone to type type_as float half double bfloat16 chunk
+    unsafe_chunk split unsafe_split tensor_split getitem neg negative nan_to_num"""
+_KEEPS_PLACES = frozenset(_KEEPING.split())
+"""Passing ops behind which an element stands for the same unit and position as before, where the shape is the same: a
+gate's halves are cut apart by `chunk`."""
+_THROUGH = (Kind.ACTIVATION, Kind.NORMALIZATION, Kind.MIXING, Kind.SUM, Kind.PRODUCT, Kind.SOFTMAX, Kind.STATISTIC)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A shortcut around the block that begins with the call of `layer`, with a new factor of 0 at the block's end."""
+
+    layer: str
+    location: Location | None
+
+    def __str__(self) -> str:
+        return f"a shortcut around the block of {self.layer}, which starts at zero"
+
+
+@dataclass(frozen=True)
+class AddShortcuts:
+    """The remedy `add-shortcuts`: in chains of at least `min_depth` blocks, around each that keeps the shape."""
+
+    name: str = "add-shortcuts"
+    title: str = "shortcuts around the blocks, which start at zero"
+    breaks: tuple[str, ...] = (
+        "The state dict has a new key for each block: load an old checkpoint with strict=False.",
+        "The function changes: a trained model gives other outputs until it is trained again.",
+    )
+
+    def plan(self, case: Case) -> Plan:
+        """The blocks that a shortcut can lead around: one value comes in, which nothing else reads, and one of the same
+        shape goes out."""
+        steps: list[Step] = []
+        skipped: list[Skip] = []
+        for call, end in _blocks(case.structure, case.min_depth):
+            if isinstance(end, str):
+                skipped.append(Skip(call.name, end))
+            else:
+                steps.append(Shortcut(call.name, location_of(call, case.births)))
+        return Plan(tuple(steps), tuple(skipped))
+
+    def apply(self, captured: CapturedModule, plan: Plan, case: Case) -> CapturedModule:
+        """A copy of `captured` with the shortcuts of the plan; all its tensors are shared.
+
+        Raises:
+            KeyError: the plan names a block that the graph does not have.
+        """
+        fixed = shared_copy(captured)
+        places = [_by_name(analyze(graph, fixed), case.min_depth) for graph in fixed.graphs]
+        for step in plan.steps:
+            assert isinstance(step, Shortcut)
+            here = [found[step.layer] for found in places if step.layer in found]
+            if not here:
+                raise KeyError(f"no block of {step.layer} in the captured graph")
+            name = new_factor(fixed, here[0][0], 0.0)
+            for call, end in here:
+                _lead_around(call, end, name)
+        return fixed.checked()
+
+
+def _by_name(structure: Structure, min_depth: int) -> dict[str, tuple[Call, fx.Node]]:
+    blocks = _blocks(structure, min_depth)
+    return {call.name: (call, end) for call, end in blocks if isinstance(end, fx.Node)}
+
+
+def _lead_around(call: Call, end: fx.Node, name: str) -> None:
+    """Adds what a block reads, which may have got a shortcut of its own by now, to what comes out of it."""
+    start = _read_by(call)[0]
+    with end.graph.inserting_after(end):
+        total = end.graph.create_node("call_function", torch.add, (start, end))
+    total.meta.update({key: end.meta[key] for key in ("shape", "dtype") if key in end.meta})
+    end.replace_all_uses_with(total, delete_user_cb=lambda user: user is not total)
+    total.args = (start, multiplied(end, name, total))
+
+
+def _read_by(call: Call) -> list[fx.Node]:
+    return [node for node in call.node.all_input_nodes if node.op != "get_attr"]
+
+
+def _blocks(structure: Structure, min_depth: int) -> Iterator[tuple[Call, fx.Node | str]]:
+    """The calls of the chains, in the order in which they ran, each with the node that its block ends in or with why a
+    shortcut cannot lead around it. Each node lies in one block, so that the time is linear in the graph."""
+    chained = {block.call for chain in structure.chains if len(chain) >= min_depth for block in chain}
+    finder = _Finder(structure)
+    for call in structure.calls:
+        if call in chained:
+            yield call, finder.end_of(call)
+
+
+class _Finder:
+    def __init__(self, structure: Structure) -> None:
+        self.structure = structure
+        self.calls = {call.node for call in structure.calls}
+
+    def end_of(self, call: Call) -> fx.Node | str:
+        """The end of the block that begins with a call, or why it has no shortcut."""
+        if call.layer in self.structure.recurrent:
+            return "it is a step of a recurrence"
+        flow, starts = self.structure.flow, _read_by(call)
+        data = [source.node for source in flow.sources[call.node] if source.node.op != "get_attr"]
+        if len(data) != 1 or len(starts) != 1:
+            return "it reads more than one value"
+        if len(self._readers(data[0])) != 1:
+            return "what it reads goes elsewhere too, as around a shortcut"
+        inside = self._inside(call.node)
+        if isinstance(inside, str):
+            return inside
+        end, nodes = inside
+        (start,) = starts
+        if start.meta.get("shape") != end.meta.get("shape") or start.meta.get("dtype") != end.meta.get("dtype"):
+            return "what comes out of its block is of another shape than what goes in"
+        if any(flow.roots[node] is flow.roots[start] for node in nodes if node in flow.writes):
+            return "its block overwrites what it reads"
+        return end
+
+    def _readers(self, node: fx.Node) -> list[fx.Node]:
+        """What a value goes to on its way to the output; those that read its sizes alone are left out."""
+        users, operations = self.structure.flow.users[node], self.structure.operations
+        reading = [user for user in users if user not in operations or operations[user].kind is not Kind.CONSTANT]
+        return [user for user in reading if user in self.structure.reaches_output]
+
+    def _inside(self, first: fx.Node) -> tuple[fx.Node, set[fx.Node]] | str:
+        """The one node behind a call that the next weight layers read, and all nodes up to there; or why there is
+        none."""
+        seen, pending = {first}, [first]
+        ends: dict[fx.Node, None] = {}
+        while pending:
+            node = pending.pop()
+            for user in self._readers(node):
+                if user.op == "output":
+                    return "its block goes to the model's output"
+                if user in self.calls:
+                    if node not in user.all_input_nodes:
+                        return "its block is written in place, under another name"
+                    ends[node] = None
+                elif user not in seen:
+                    if not self._keeps_places(user):
+                        return "its block moves values to other places"
+                    seen.add(user)
+                    pending.append(user)
+        if len(ends) != 1:
+            return "its block has more than one end"
+        (end,) = ends
+        if end is first or not is_tensor(end) or any(user not in self.calls for user in self._readers(end)):
+            return "its block has more than one end"
+        return end, seen
+
+    def _keeps_places(self, node: fx.Node) -> bool:
+        operation = self.structure.operations.get(node)
+        if operation is None:
+            return False
+        return operation.kind in _THROUGH or operation.name.lower() in _KEEPS_PLACES
