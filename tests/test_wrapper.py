@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.remedy.patch.proposal import Refused
-from gradcheck_tool.remedy.wrapper import build_fixed
+from gradcheck_tool.remedy.wrapper import build_fixed, build_remedied
 from gradcheck_tool.results import FixResult
 from gradcheck_tool.target import load_subject
 from gradcheck_tool.tasks import fix_subject
@@ -180,3 +181,62 @@ def test_a_model_of_an_installed_library_is_built_by_its_name(project: Path, mon
     result = fix("package_of_wrapper_tests.module:Net", "fixed.py")
     assert result.patch_refused == "package_of_wrapper_tests.module is an installed library's, not your own"
     assert 'TARGET = "package_of_wrapper_tests.module:Net"' in (project / "fixed.py").read_text()
+
+
+GATED = """
+    import torch
+    from torch import nn
+
+    class Gate(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.lift = nn.Linear(width, 2 * width)
+
+        def forward(self, x):
+            value, gate = self.lift(x).chunk(2, -1)
+            return value * torch.relu(gate)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Linear(20, 64)
+            self.blocks = nn.Sequential(*[Gate(64) for _ in range(30)])
+            self.head = nn.Linear(64, 3)
+
+        def forward(self, x):
+            return self.head(self.blocks(self.stem(x)))
+
+    def example_batch():
+        x = torch.randn(64, 20)
+        return x, x[:, :3].argmax(1)
+
+    loss_fn = nn.CrossEntropyLoss()
+"""
+
+
+def test_with_shortcuts_it_builds_what_healed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gated.py").write_text(textwrap.dedent(GATED))
+    result = fix_subject(
+        load_subject("gated.py:Net"), auto=True, output=Path("with_shortcuts.py"), save_weights=Path("fixed.pt")
+    )
+    assert (result.remedy, result.written) == ("add-shortcuts", "with_shortcuts.py")
+    assert result.patch_refused is not None
+    assert result.patch_refused.startswith("add-shortcuts is not written into a source")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = importlib.import_module("with_shortcuts").build_model()
+    del sys.modules["with_shortcuts"]
+    assert [key for key in model.state_dict() if key.endswith("_scale")] == [
+        f"blocks.{number}.lift_scale" for number in range(30)
+    ]
+    model.load_state_dict(torch.load(tmp_path / "fixed.pt", weights_only=True))
+    x = torch.randn(5, 20)
+    torch.testing.assert_close(model(x), result.model(x))
+
+
+def test_new_weights_and_shortcuts_are_made_as_planned(project: Path) -> None:
+    model = build_remedied("model.py:Net", gains=[("body.2", 3.0, 0.0)], shortcuts=["body.2", "body.4"])
+    assert float(model.get_parameter("body.2.weight").detach().square().mean()) == pytest.approx(9 / 8, rel=1e-5)
+    assert [key for key in model.state_dict() if key.endswith("_scale")] == ["body.2_scale", "body.4_scale"]
+    with pytest.raises(GradtoolError, match=r"has changed since the plan was made: no block of body\.7"):
+        build_remedied("model.py:Net", shortcuts=["body.7"])

@@ -11,7 +11,7 @@ from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
 from gradcheck_tool.chances import CLEARLY_BEGUN, SOON
 from gradcheck_tool.errors import GradtoolError
-from gradcheck_tool.fixing.change import NO_CHANGE, Change, module_of_weights
+from gradcheck_tool.fixing.change import NO_CHANGE, Change, module_of_remedy
 from gradcheck_tool.fixing.stages import patch_remedy
 from gradcheck_tool.fixing.weights import require_format
 from gradcheck_tool.fixing.weights import save_weights as write_weights
@@ -166,7 +166,7 @@ def auto_fix(
     change = NO_CHANGE
     if best is not None:
         tell("changing the source", len(remedies), len(remedies) + 1)
-        change = _change(best, subject, case, over, request, seed, output)
+        change = _change(best, subject, case, over, request, seed, output, captured)
     written = write(change, subject.target, output, in_place)
     if best is not None and save_weights is not None:
         write_weights(save_weights, model, best.model, change)
@@ -200,20 +200,32 @@ def _change(
     request: LoadRequest | None,
     seed: int,
     output: Path | None,
+    captured: CapturedModule,
 ) -> Change:
-    """What is written of a remedy other than norms alone: the user's own source, else of new weights a module that
-    draws them."""
+    """What is written of a remedy other than norms alone: the user's own source, else of new weights and shortcuts a
+    module that makes them."""
     if request is None:
         return replace(NO_CHANGE, refused=NO_TARGET)
     try:
         return patch_remedy(subject, case.structure, best.remedy, best.plan, over, request, seed)
     except Refused as refusal:
         refused = str(refusal)
-    if isinstance(best.remedy, Reinitialize):
-        again = replace(best.remedy, seed=best.remedy.seed + 1).apply(best.model, best.plan, case)
-        if measure(replace(subject, model=again), seed, over=over or None).verdict == "healthy":  # whatever is drawn
-            return module_of_weights(subject, best.plan, output, refused)
-    return replace(NO_CHANGE, refused=refused)
+    change = module_of_remedy(subject, best.plan, output, refused)
+    if change is None:
+        return replace(NO_CHANGE, refused=refused)
+    otherwise = _drawn_otherwise(best.remedy)
+    if otherwise != best.remedy:  # it has to heal whatever is drawn
+        again = otherwise.apply(captured, best.plan, case)
+        if measure(replace(subject, model=again), seed, over=over or None).verdict != "healthy":
+            return replace(NO_CHANGE, refused=refused)
+    return change
+
+
+def _drawn_otherwise(remedy: Remedy) -> Remedy:
+    """The same remedy; where it draws weights, with another seed."""
+    if isinstance(remedy, Combination):
+        return Combination(tuple(map(_drawn_otherwise, remedy.remedies)))
+    return replace(remedy, seed=remedy.seed + 1) if isinstance(remedy, Reinitialize) else remedy
 
 
 def _attempt(

@@ -14,12 +14,14 @@ from torch import nn
 from gradcheck_tool.chains import Structure
 from gradcheck_tool.inputs import describe
 from gradcheck_tool.remedy.base import Plan
+from gradcheck_tool.remedy.combination import steps_of
 from gradcheck_tool.remedy.patch.expectation import Checked, Expected, expect
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
 from gradcheck_tool.remedy.patch.proposing import propose
 from gradcheck_tool.remedy.patch.verify import verify
 from gradcheck_tool.remedy.reinitialize import Reinitialization
-from gradcheck_tool.remedy.wrapper import default_path, place_of, source_of, source_of_redrawn
+from gradcheck_tool.remedy.shortcuts import Shortcut
+from gradcheck_tool.remedy.wrapper.text import default_path, place_of, source_of, source_of_remedied
 from gradcheck_tool.results import Insertion, Target
 from gradcheck_tool.sources import rank
 from gradcheck_tool.target import Subject
@@ -71,12 +73,17 @@ def change_source(
         return _new_module(path, source_of(subject.target, specs, plan, path, without_bias), str(refusal))
 
 
-def module_of_weights(subject: Subject, plan: Plan, output: Path | None, refused: str) -> Change:
-    """A new module that draws the weights of a plan of `reinit`, for where the source is `refused`."""
+def module_of_remedy(subject: Subject, plan: Plan, output: Path | None, refused: str) -> Change | None:
+    """A new module that draws the weights and adds the shortcuts of a plan, for where the source is `refused`; None
+    where the plan has anything else in it."""
+    steps = list(steps_of(plan))
+    drawn = [step for step in steps if isinstance(step, Reinitialization)]
+    shortcuts = [step for step in steps if isinstance(step, Shortcut)]
+    if len(drawn) + len(shortcuts) < len(steps):
+        return None
     path = module_path(subject.target, output)
-    steps = [step for step in plan.steps if isinstance(step, Reinitialization)]
-    text = source_of_redrawn(subject.target, describe(subject.model, subject.inputs), steps, path)
-    return _new_module(path, text, refused)
+    specs = describe(subject.model, subject.inputs)
+    return _new_module(path, source_of_remedied(subject.target, specs, drawn, shortcuts, path), refused)
 
 
 def _new_module(path: Path, text: str, refused: str) -> Change:

@@ -80,7 +80,7 @@ def patch_remedy(
     stages = _stages(remedy, plan)
     for one, _ in stages:
         if type(one) not in _WAYS:
-            raise Refused(f"{one.name} is not written into a source: that has norms, new weights and other activations")
+            raise Refused(f"{one.name} is not written into a source; norms, new weights and other activations are")
     before: dict[Path, bytes] = {}
     after: dict[Path, bytes] = {}
     change = Change(Proposal(before, after))

@@ -1,7 +1,4 @@
-"""A fixed model as a file: a short module that builds the user's model and applies the plan to it.
-
-The file that is written calls `build_fixed`, so that it builds wherever it and the user's file lie together.
-"""
+"""The text of the file: the plan as tables that a person can read, and a `build_model()`."""
 
 from __future__ import annotations
 
@@ -9,22 +6,17 @@ import json
 import os
 import re
 import site
-import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
 from gradcheck_tool._version import __version__
-from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.results import InputSpec, Insertion, Target
 
 if TYPE_CHECKING:
     from gradcheck_tool.remedy.reinitialize import Reinitialization
-    from gradcheck_tool.target import Subject
+    from gradcheck_tool.remedy.shortcuts import Shortcut
 
 _TEMPLATE = '''\
 """{title}
@@ -48,26 +40,36 @@ def build_model():
     return build_fixed(TARGET, PLAN{arguments})
 '''
 
-_REDRAWN = '''\
+_REMEDIED = '''\
 """{title}
 
-Written by gradtool {version}. Use build_model() where the model was built until now.
+Written by gradtool {version}. Use build_model() where the model was built until now{warning}.
 """
 
 from pathlib import Path
 
-from gradcheck_tool.remedy.wrapper import build_redrawn
+from gradcheck_tool.remedy.wrapper import build_remedied
 
 TARGET = {target}
-
-# layer, the gain of its orthogonal weights, and the mean of its inputs that its biases take away: 0 for zero biases
-GAINS = {plan}
-{inputs}
+{tables}{inputs}
 
 def build_model():
-    """The model with new weights."""
-    return build_redrawn(TARGET, GAINS{arguments})
+    """The model with {what}."""
+    return build_remedied(TARGET{arguments})
 '''
+
+_GAINS = """
+# layer, the gain of its orthogonal weights, and the mean of its inputs that its biases take away: 0 for zero biases
+GAINS = {rows}
+"""
+
+_SHORTCUTS = """
+# a shortcut leads around the block that begins with each of these layers, and starts at zero
+SHORTCUTS = {rows}
+"""
+
+_NEW_KEYS = """, and make the optimizer
+afterwards. Checkpoints of the old model load with load_state_dict(..., strict=False)"""
 
 _INPUTS = """
 # the inputs with which the graph is recorded; any batch size goes afterwards
@@ -105,19 +107,35 @@ def source_of(
     )
 
 
-def source_of_redrawn(
-    target: Target, inputs: Sequence[InputSpec], steps: Sequence[Reinitialization], path: Path
+def source_of_remedied(
+    target: Target,
+    inputs: Sequence[InputSpec],
+    drawn: Sequence[Reinitialization],
+    shortcuts: Sequence[Shortcut],
+    path: Path,
 ) -> str:
-    """The text of the file that builds the model with new weights, to stand at `path`."""
+    """The text of the file that builds the model with new weights, or with shortcuts, or with both, to stand at
+    `path`."""
     specs = _respelled(inputs)
-    layers = "1 layer" if len(steps) == 1 else f"{len(steps)} layers"
-    return _REDRAWN.format(
-        title=f"{target.object} of {place_of(target)}, with the weights of {layers} drawn anew.",
+    tables, what, arguments = "", [], ""
+    if drawn:
+        rows = [(step.layer, round(step.gain, 4), round(step.centre, 4)) for step in drawn]
+        tables += _GAINS.format(rows=_table(rows))
+        what.append("new weights")
+        arguments += ", gains=GAINS"
+    if shortcuts:
+        tables += _SHORTCUTS.format(rows=_table([step.layer for step in shortcuts]))
+        what.append("shortcuts around its blocks")
+        arguments += ", shortcuts=SHORTCUTS"
+    return _REMEDIED.format(
+        title=f"{target.object} of {place_of(target)}, with {' and '.join(what)}.",
         version=__version__,
-        plan=_table([(step.layer, round(step.gain, 4), round(step.centre, 4)) for step in steps]),
+        warning=_NEW_KEYS if shortcuts else "",
+        tables=tables,
         inputs=_INPUTS.format(inputs=_table(specs)) if specs else "",
         target=_target_expression(target, path),
-        arguments=(", INPUTS" if specs else "") + _folder_argument(target, path),
+        what=" and ".join(what),
+        arguments=arguments + (", inputs=INPUTS" if specs else "") + _folder_argument(target, path),
     )
 
 
@@ -131,10 +149,6 @@ def place_of(target: Target) -> str:
 def _row(insertion: Insertion) -> tuple[str | int, ...]:
     groups = () if insertion.groups is None else (insertion.groups,)
     return (insertion.after, insertion.norm, insertion.num_features, *groups)
-
-
-def _insertion(after: str, norm: str, channels: int, groups: int | None = None) -> Insertion:
-    return Insertion(after, norm, channels, None, groups)
 
 
 def _respelled(inputs: Sequence[InputSpec]) -> list[str]:
@@ -188,86 +202,3 @@ def _folder_argument(target: Target, path: Path) -> str:
         Path(place).absolute() == folder for place in (*site.getsitepackages(), sysconfig.get_path("stdlib"))
     )
     return "" if installed else f", folder={_from_here(folder, path)}"
-
-
-def build_fixed(
-    spec: str,
-    plan: Sequence[tuple[str, str, int] | tuple[str, str, int, int]],
-    inputs: Sequence[str] = (),
-    folder: Path | None = None,
-    without_bias: Sequence[str] = (),
-) -> nn.Module:
-    """Builds the model that `spec` names and inserts the norms of `plan`: what the written file calls.
-
-    The weights are drawn anew, by torch's global random state, as the model's own constructor would draw them.
-
-    Args:
-        spec: a TARGET, as on the command line.
-        plan: (call, class of torch.nn, channels) for each norm, and the groups of a GroupNorm.
-        inputs: as `--input` takes them; what the model or its file says of them where empty.
-        folder: from which the module that `spec` names is imported; it stays at the end of the import path.
-        without_bias: layers whose bias is taken away.
-
-    Raises:
-        GradtoolError: the model cannot be built, or has no such layers any more.
-    """
-    from gradcheck_tool.capturing import capture
-    from gradcheck_tool.remedy.bias import drop_biases
-    from gradcheck_tool.remedy.rewrite import insert
-
-    subject, _ = _loaded(spec, inputs, folder)
-    captured, _ = capture(subject.model, subject.inputs)
-    try:
-        fixed = insert(captured, [_insertion(*row) for row in plan])
-        return drop_biases(fixed, without_bias)
-    except KeyError as error:
-        raise _changed(spec, error) from error
-
-
-def build_redrawn(
-    spec: str, gains: Sequence[tuple[str, float, float]], inputs: Sequence[str] = (), folder: Path | None = None
-) -> nn.Module:
-    """Builds the model that `spec` names and draws the weights of `gains`: what the written file calls.
-
-    All weights are drawn by torch's global random state, those that stay as the model's own constructor draws them.
-
-    Args:
-        spec: a TARGET, as on the command line.
-        gains: (layer, σ_w, the mean of its inputs that its biases take away) for each layer.
-        inputs: as `--input` takes them; what the model or its file says of them where empty.
-        folder: from which the module that `spec` names is imported; it stays at the end of the import path.
-
-    Raises:
-        GradtoolError: the model cannot be built, or has no such layers any more.
-    """
-    from gradcheck_tool import auditing
-    from gradcheck_tool.remedy.base import Case
-    from gradcheck_tool.remedy.layers import call_named
-    from gradcheck_tool.remedy.reinitialize import Planner, redraw
-
-    subject, seed = _loaded(spec, inputs, folder)
-    structure = auditing.read(subject.model, subject.inputs).structure
-    biases = Planner(Case(subject.model, subject.inputs, structure), "orthogonal").biases
-    calls = [{call.name: call for call in structure.calls}]
-    try:
-        for layer, gain, centre in gains:
-            call = call_named(layer, calls)[0]
-            redraw(subject.model, call, call.parameter, biases[call], gain, "orthogonal", centre, seed)
-    except KeyError as error:
-        raise _changed(spec, error) from error
-    return subject.model
-
-
-def _loaded(spec: str, inputs: Sequence[str], folder: Path | None) -> tuple[Subject, int]:
-    """The model and its inputs, and the seed that it was built with."""
-    from gradcheck_tool.target import load_subject
-
-    if folder is not None and str(folder.resolve()) not in sys.path:
-        sys.path.append(str(folder.resolve()))
-    seed = int(torch.randint(2**31, ()).item())
-    return load_subject(spec, input_specs=tuple(inputs), seed=seed), seed
-
-
-def _changed(spec: str, error: KeyError) -> GradtoolError:
-    reason = f"{spec} has changed since the plan was made: {error.args[0]}"
-    return GradtoolError(reason, hint="run gradtool fix again")
