@@ -31,6 +31,7 @@ from gradcheck_tool.remedy.combination import Combination, Stage
 from gradcheck_tool.remedy.lsuv import LayerSequentialUnitVariance
 from gradcheck_tool.remedy.reinitialize import Reinitialize
 from gradcheck_tool.remedy.scale_inputs import ScaleInputs
+from gradcheck_tool.remedy.shortcuts import AddShortcuts
 
 WIDTH, CLASSES, BATCH, STEPS, LEARNED = 64, 10, 64, 200, 80.0
 OPTIMIZERS: dict[str, Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -43,6 +44,8 @@ REMEDIES: dict[str, Remedy] = {
     "relu+reinit": Combination((ChangeActivation("relu"), Reinitialize())),
     "inputs": ScaleInputs(),
     "inputs+reinit": Combination((ScaleInputs(), Reinitialize())),
+    "shortcuts": AddShortcuts(),
+    "reinit+shortcuts": Combination((Reinitialize(), AddShortcuts())),
     "branches 0": ScaleBranches(),
     "branches 1/√n": ScaleBranches(None),
 }
@@ -150,6 +153,8 @@ NETS = (
     Net("8 tanhshrink", lambda: mlp(8, nn.Tanhshrink)),
     Net("10 softplus", lambda: mlp(10, nn.Softplus)),
     Net("20 ReLU", lambda: mlp(20, nn.ReLU)),
+    Net("50 ReLU", lambda: mlp(50, nn.ReLU)),
+    Net("50 GELU", lambda: mlp(50, nn.GELU)),
     Net("10 ReLU, He × 0.1", lambda: scaled(mlp(10, nn.ReLU), 0.1)),
     Net("10 ReLU, He × 5", lambda: scaled(mlp(10, nn.ReLU), 5.0)),
     Net("6 ReLU, std 1", lambda: weights(mlp(6, nn.ReLU), nn.init.normal_)),

@@ -43,8 +43,9 @@ _MIN_DEPTH = 1
 
 def candidates(trained: bool) -> tuple[Remedy, ...]:
     """What is tried, in this order: what draws numbers anew before what exchanges a function, and that before what adds
-    layers. But an activation that outgrows its input (e^x) goes first: with new weights or norms around it, nets look
-    healthy and do not train. Chosen by real trainings (benchmarks/remedies.py, benchmarks/trainability.py).
+    to the net; there shortcuts, which heal more, before norms. But an activation that outgrows its input (e^x) goes
+    first: with new weights or norms around it, nets look healthy and do not train. Chosen by real trainings
+    (benchmarks/remedies.py, benchmarks/trainability.py).
 
     Args:
         trained: whether the model has learned already: then nothing is tried that throws its weights away.
@@ -65,9 +66,6 @@ def candidates(trained: bool) -> tuple[Remedy, ...]:
         ChangeActivation(),
         AddShortcuts(),
         Combination((Reinitialize(), AddShortcuts())),
-        Combination((ScaleInputs(), AddShortcuts())),
-        Combination((LessDropout(), AddShortcuts())),
-        Combination((ChangeActivation(), Reinitialize(), AddShortcuts())),
         InsertNorm("auto"),
         InsertNorm("layer"),
         Combination((Reinitialize(), InsertNorm("auto"))),
