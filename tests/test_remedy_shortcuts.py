@@ -36,11 +36,12 @@ def net_of(block: Block, factor: float | None, wrap: Callable[[nn.Module], nn.Mo
 
     torch.manual_seed(0)
     layers = nn.ModuleList(wrap(layer) for layer in linears(5))
+    gates = linears(5)
     wide = nn.ModuleList(nn.Linear(8, 16) for _ in range(5))
     norms = nn.ModuleList(nn.LayerNorm(8) for _ in range(5))
     weights = nn.ParameterList(nn.Parameter(torch.randn(8, 8) / 8**0.5) for _ in range(5))
     drop, out = nn.Dropout(0.5), nn.Linear(8, 2)
-    return Net(forward, f=layers, wide=wide, norms=norms, w=weights, drop=drop, out=out)
+    return Net(forward, f=layers, g=gates, wide=wide, norms=norms, w=weights, drop=drop, out=out)
 
 
 def gated(net: Net, number: int, x: Tensor) -> Tensor:
@@ -61,6 +62,7 @@ BLOCKS: dict[str, Block] = {
     "a norm behind it": lambda net, i, x: net.norms[i](torch.relu(net.f[i](x))),
     "halves of which one gates": gated,
     "a gated linear unit": lambda net, i, x: F.glu(net.wide[i](x)),
+    "a layer that gates another": lambda net, i, x: torch.sigmoid(net.g[i](x)) * torch.tanh(net.f[i](x)),
     "a weight of the model's own": lambda net, i, x: torch.tanh(x @ net.w[i]),
     "a factor of its own": lambda net, i, x: 0.5 * torch.relu(net.f[i](x)),
 }

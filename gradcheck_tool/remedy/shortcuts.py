@@ -2,7 +2,7 @@
 y = x + α f(x), α a new parameter that starts at zero (ReZero: Bachlechner et al. 2020, ReZero is all you need, section
 3; the shortcuts: He et al. 2016, Deep residual learning).
 
-A block is here all that lies between what one weight layer reads and what the next reads: activation, gate, dropout.
+A block is here all that lies between what weight layers read and what the next ones read: activation, gate, dropout.
 """
 
 from __future__ import annotations
@@ -104,31 +104,41 @@ def _read_by(call: Call) -> list[fx.Node]:
 
 
 def _blocks(structure: Structure, min_depth: int) -> Iterator[tuple[Call, fx.Node | str]]:
-    """The calls of the chains, in the order in which they ran, each with the node that its block ends in or with why a
-    shortcut cannot lead around it. Each node lies in one block, so that the time is linear in the graph."""
+    """The calls of the chains with which a block begins, in the order in which they ran, each with the node that the
+    block ends in or with why a shortcut cannot lead around it. Where several read one value, as those of a gate and of
+    what it gates, the block is the first one's. Each node lies in one block, so that the time is linear in the
+    graph."""
     chained = {block.call for chain in structure.chains if len(chain) >= min_depth for block in chain}
     finder = _Finder(structure)
+    begun: set[fx.Node] = set()
     for call in structure.calls:
-        if call in chained:
-            yield call, finder.end_of(call)
+        if call in chained and call.node not in begun:
+            beginning = finder.beginning(call)
+            begun.update(beginning)
+            yield call, finder.end_of(call, beginning)
 
 
 class _Finder:
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
-        self.calls = {call.node for call in structure.calls}
+        self.calls = {call.node: call for call in structure.calls}
 
-    def end_of(self, call: Call) -> fx.Node | str:
-        """The end of the block that begins with a call, or why it has no shortcut."""
-        if call.layer in self.structure.recurrent:
+    def beginning(self, call: Call) -> list[fx.Node]:
+        """The weight-layer calls that read what `call` reads, itself among them."""
+        data = self._data(call.node)
+        readers = self._readers(data[0]) if len(data) == 1 else []
+        return readers if all(reader in self.calls for reader in readers) and call.node in readers else [call.node]
+
+    def end_of(self, call: Call, beginning: list[fx.Node]) -> fx.Node | str:
+        """The end of the block that begins with some calls, `call` the first of them, or why it has no shortcut."""
+        flow, starts = self.structure.flow, {part for node in beginning for part in _read_by(self.calls[node])}
+        if any(self.calls[node].layer in self.structure.recurrent for node in beginning):
             return "it is a step of a recurrence"
-        flow, starts = self.structure.flow, _read_by(call)
-        data = [source.node for source in flow.sources[call.node] if source.node.op != "get_attr"]
-        if len(data) != 1 or len(starts) != 1:
+        if len(starts) != 1 or any(len(self._data(node)) != 1 for node in beginning):
             return "it reads more than one value"
-        if len(self._readers(data[0])) != 1:
+        if set(self._readers(self._data(call.node)[0])) != set(beginning):
             return "what it reads goes elsewhere too, as around a shortcut"
-        inside = self._inside(call.node)
+        inside = self._inside(beginning)
         if isinstance(inside, str):
             return inside
         end, nodes = inside
@@ -139,16 +149,19 @@ class _Finder:
             return "its block overwrites what it reads"
         return end
 
+    def _data(self, node: fx.Node) -> list[fx.Node]:
+        return [source.node for source in self.structure.flow.sources[node] if source.node.op != "get_attr"]
+
     def _readers(self, node: fx.Node) -> list[fx.Node]:
         """What a value goes to on its way to the output; those that read its sizes alone are left out."""
         users, operations = self.structure.flow.users[node], self.structure.operations
         reading = [user for user in users if user not in operations or operations[user].kind is not Kind.CONSTANT]
         return [user for user in reading if user in self.structure.reaches_output]
 
-    def _inside(self, first: fx.Node) -> tuple[fx.Node, set[fx.Node]] | str:
-        """The one node behind a call that the next weight layers read, and all nodes up to there; or why there is
+    def _inside(self, beginning: list[fx.Node]) -> tuple[fx.Node, set[fx.Node]] | str:
+        """The one node behind some calls that the next weight layers read, and all nodes up to there; or why there is
         none."""
-        seen, pending = {first}, [first]
+        seen, pending = set(beginning), list(beginning)
         ends: dict[fx.Node, None] = {}
         while pending:
             node = pending.pop()
@@ -167,7 +180,7 @@ class _Finder:
         if len(ends) != 1:
             return "its block has more than one end"
         (end,) = ends
-        if end is first or not is_tensor(end) or any(user not in self.calls for user in self._readers(end)):
+        if end in beginning or not is_tensor(end) or any(user not in self.calls for user in self._readers(end)):
             return "its block has more than one end"
         return end, seen
 
