@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
-from gradcheck_tool.ops import Kind, Operation, bends, covers_all, is_tensor
+from gradcheck_tool.operands import bends, covers_all
+from gradcheck_tool.ops import Kind, Operation, is_tensor
 
 if TYPE_CHECKING:
     from gradcheck_tool.chains.dataflow import Flow

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from gradcheck_tool.ops import Kind, factors, lookup, operands, operation_name
+from gradcheck_tool.operands import factors, operands
+from gradcheck_tool.ops import Kind, lookup, operation_name
 
 SAMPLES = (
     torch.tensor([-7.3, -0.6, -0.2, 0.35, 0.8, 7.1], dtype=torch.float64),

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from gradcheck_tool.ops import Kind, Operation, covers_all, is_tensor, operands
+from gradcheck_tool.operands import covers_all, operands
+from gradcheck_tool.ops import Kind, Operation, is_tensor
 
 _VIEW_NAMES = """
     view view_as reshape reshape_as flatten ravel contiguous permute transpose t swapaxes swapdims movedim moveaxis

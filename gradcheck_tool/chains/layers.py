@@ -12,7 +12,8 @@ from torch import fx, nn
 
 from gradcheck_tool.chains.dataflow import Flow
 from gradcheck_tool.chains.values import Call
-from gradcheck_tool.ops import Kind, Operation, factors, is_made_to_measure, operation_name
+from gradcheck_tool.operands import factors, is_made_to_measure
+from gradcheck_tool.ops import Kind, Operation, operation_name
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch import fx, nn
 
 from gradcheck_tool.chains.dataflow import Flow
 from gradcheck_tool.chains.layers import Layers
-from gradcheck_tool.ops import Kind, Operation, bends, factors
+from gradcheck_tool.operands import bends, factors
+from gradcheck_tool.ops import Kind, Operation
 from gradcheck_tool.parametrized import still
 
 

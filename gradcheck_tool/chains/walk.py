@@ -13,7 +13,8 @@ from gradcheck_tool.chains.lookahead import bit_of, cuts, is_float
 from gradcheck_tool.chains.signals import Draft, Signal, common_origin, union
 from gradcheck_tool.chains.values import Call, Trail
 from gradcheck_tool.norms import Forms, Tag
-from gradcheck_tool.ops import Kind, Operation, bends, is_made_to_measure, meets_itself, selects
+from gradcheck_tool.operands import bends, is_made_to_measure, meets_itself, selects
+from gradcheck_tool.ops import Kind, Operation
 
 _NOTHING = Signal()
 

@@ -9,7 +9,8 @@ from torch import Tensor, fx, nn
 
 from gradcheck_tool.chains import Structure
 from gradcheck_tool.forecast.layers import LayerReader, NoForecast
-from gradcheck_tool.ops import Kind, operands, operation_name
+from gradcheck_tool.operands import operands
+from gradcheck_tool.ops import Kind, operation_name
 from gradcheck_tool.parametrized import still
 from gradcheck_tool.theory import Activation, activation_named, activation_of
 

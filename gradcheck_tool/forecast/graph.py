@@ -14,7 +14,8 @@ from gradcheck_tool.forecast.functions import FunctionReader
 from gradcheck_tool.forecast.layers import LayerReader, NoForecast
 from gradcheck_tool.forecast.norms import NormReader
 from gradcheck_tool.forecast.passing import PassingReader
-from gradcheck_tool.ops import Kind, is_made_to_measure
+from gradcheck_tool.operands import is_made_to_measure
+from gradcheck_tool.ops import Kind
 from gradcheck_tool.theory import Network, Norm
 
 

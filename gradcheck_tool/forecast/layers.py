@@ -11,7 +11,8 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from gradcheck_tool.chains import Call
-from gradcheck_tool.ops import factors, operation_name
+from gradcheck_tool.operands import factors
+from gradcheck_tool.ops import operation_name
 from gradcheck_tool.parametrized import still
 from gradcheck_tool.theory import ConvGeometry, Unread, Weights, check_readable, weights_of, with_bias
 

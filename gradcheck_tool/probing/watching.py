@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from gradcheck_tool.chains import Call, Structure
-from gradcheck_tool.ops import Kind, operands
+from gradcheck_tool.operands import operands
+from gradcheck_tool.ops import Kind
 from gradcheck_tool.probing.magnitudes import floor, norm
 from gradcheck_tool.probing.samples import SampleFigures, effective_rank, sample_figures
 from gradcheck_tool.probing.saturation import ActivationFigures, active, bounds, channel_dim, figures

@@ -17,7 +17,8 @@ from torch import Tensor, fx, nn
 from gradcheck_tool.capturing import CapturedModule
 from gradcheck_tool.chains import Call, Structure, analyze
 from gradcheck_tool.holdings import held_by
-from gradcheck_tool.ops import Kind, factors, operation_name
+from gradcheck_tool.operands import factors
+from gradcheck_tool.ops import Kind, operation_name
 from gradcheck_tool.parametrized import is_computed, still
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

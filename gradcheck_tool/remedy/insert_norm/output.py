@@ -11,7 +11,8 @@ from torch import fx, nn
 from torch.nn.utils import parametrize
 
 from gradcheck_tool.chains import Block, Call, Structure, spatial_dims
-from gradcheck_tool.ops import factors, operation_name
+from gradcheck_tool.operands import factors
+from gradcheck_tool.ops import operation_name
 
 
 @dataclass(frozen=True)
