@@ -192,10 +192,12 @@ class Case:
         return tuple(part.clone() for part in drawn.to(DTYPES[dtype or self.plan.dtype]))
 
     def runs(self) -> bool:
-        """Whether the model runs and trains at all: torch forbids in-place operations beside some hooks, and instance
-        norm of one value."""
+        """Whether the model runs and trains at all, down to its inputs, whose gradients the properties ask for: torch
+        forbids in-place operations on what a backward pass needs and beside some hooks, and instance norm of one value.
+        """
+        inputs = tuple(tensor.requires_grad_() for tensor in self.inputs(4))
         try:
-            sum(tensor.sum() for tensor in tensors_in(self.model().train()(*self.inputs(4)))).backward()
+            sum(tensor.sum() for tensor in tensors_in(self.model().train()(*inputs))).backward()
         except (RuntimeError, ValueError):
             return False
         return True
