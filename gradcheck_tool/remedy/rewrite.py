@@ -5,7 +5,6 @@ Per call, not per module: a layer that is called twice gets two norms, each behi
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -13,8 +12,7 @@ from torch import fx, nn
 
 from gradcheck_tool.capturing import CapturedModule
 from gradcheck_tool.chains import Call, analyze
-from gradcheck_tool.holdings import held_by
-from gradcheck_tool.remedy.layers import weight_of
+from gradcheck_tool.remedy.layers import shared_copy, weight_of
 from gradcheck_tool.results import Insertion
 
 
@@ -28,7 +26,7 @@ def insert(captured: CapturedModule, plan: Sequence[Insertion]) -> CapturedModul
     Raises:
         KeyError: the plan names a call that the graph does not have.
     """
-    fixed = copy.deepcopy(captured, {id(tensor): tensor for tensor in held_by(captured).tensors()})
+    fixed = shared_copy(captured)
     structures = [analyze(graph, fixed) for graph in fixed.graphs]
     calls = [{call.name: call for call in structure.calls} for structure in structures]
     stepped = frozenset[str]().union(*(structure.recurrent for structure in structures))

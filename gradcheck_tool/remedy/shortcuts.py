@@ -54,8 +54,8 @@ class AddShortcuts:
     )
 
     def plan(self, case: Case) -> Plan:
-        """The blocks that a shortcut can lead around: one value comes in, which nothing else reads, and one of the same
-        shape goes out."""
+        """The blocks that a shortcut can lead around: one value comes in, which weight layers of the block alone read,
+        and one of the same shape goes out."""
         steps: list[Step] = []
         skipped: list[Skip] = []
         for call, end in _blocks(case.structure, case.min_depth):

@@ -14,6 +14,7 @@ from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.results import Insertion
 
 if TYPE_CHECKING:
+    from gradcheck_tool.remedy.base import Case
     from gradcheck_tool.target import Subject
 
 
@@ -77,25 +78,30 @@ def build_remedied(
     from gradcheck_tool import auditing
     from gradcheck_tool.capturing import capture
     from gradcheck_tool.remedy.base import Case, Plan
-    from gradcheck_tool.remedy.layers import call_named
-    from gradcheck_tool.remedy.reinitialize import Planner, redraw
     from gradcheck_tool.remedy.shortcuts import AddShortcuts, Shortcut
 
     subject, seed = _loaded(spec, inputs, folder)
-    structure = auditing.read(subject.model, subject.inputs).structure
-    case = Case(subject.model, subject.inputs, structure, 1)
-    biases = Planner(case, "orthogonal").biases
-    calls = [{call.name: call for call in structure.calls}]
+    case = Case(subject.model, subject.inputs, auditing.read(subject.model, subject.inputs).structure, 1)
     try:
-        for layer, gain, centre in gains:
-            call = call_named(layer, calls)[0]
-            redraw(subject.model, call, call.parameter, biases[call], gain, "orthogonal", centre, seed)
+        if gains:
+            _redraw(case, gains, seed)
         if not shortcuts:
             return subject.model
         plan = Plan(tuple(Shortcut(layer, None) for layer in shortcuts))
         return AddShortcuts().apply(capture(subject.model, subject.inputs)[0], plan, case)
     except KeyError as error:
         raise _changed(spec, error) from error
+
+
+def _redraw(case: Case, gains: Sequence[tuple[str, float, float]], seed: int) -> None:
+    from gradcheck_tool.remedy.layers import call_named
+    from gradcheck_tool.remedy.reinitialize import Planner, redraw
+
+    biases = Planner(case, "orthogonal").biases
+    calls = [{call.name: call for call in case.structure.calls}]
+    for layer, gain, centre in gains:
+        call = call_named(layer, calls)[0]
+        redraw(case.model, call, call.parameter, biases[call], gain, "orthogonal", centre, seed)
 
 
 def _loaded(spec: str, inputs: Sequence[str], folder: Path | None) -> tuple[Subject, int]:
