@@ -39,6 +39,8 @@ from gradcheck_tool.theory import (
     weights_of,
 )
 from gradcheck_tool.theory.correlation import spectrum_at
+from gradcheck_tool.theory.forward import Gain, through_norm
+from gradcheck_tool.theory.moments import Moments
 
 HE = Weights(256, 256, 0.0, 2 / 256, mean_is_significant=False)
 
@@ -310,6 +312,30 @@ def test_concatenations_that_nothing_reads_are_left_out() -> None:
     long, short = (backward(forward(net), {end: 1.0}) for net, end in ((network, head), (shorter, numbers[head])))
     assert [short[new] for new in numbers.values()] == [long[old] for old in numbers]
     assert idle in network.without_idle_concatenations({head, idle})[1]
+
+
+def test_parts_of_many_concatenations_are_followed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part meets an equal norm in each concatenation: its cost is that of one, and the forecast that of several."""
+    passed: list[Norm] = []
+
+    def counting(step: Norm, before: Moments) -> tuple[Moments, Gain]:
+        passed.append(step)
+        return through_norm(step, before)
+
+    monkeypatch.setattr("gradcheck_tool.theory.network.through_norm", counting)
+    layers, counts = 12, []
+    torch.manual_seed(0)
+    model, x = Dense(8, layers), torch.randn(8, 3, 12, 12)
+    found = []
+    for nearly in (0.0, 1e-10):
+        with torch.no_grad():
+            for position, norm in enumerate(model.norms):
+                norm.weight.fill_(1.0 + nearly * position)  # norms that differ are followed one by one
+        passed.clear()
+        found.append(forecaster(model.double(), x.double()).forecast())
+        counts.append(len(passed))
+    assert counts == [layers, layers * (layers + 1) // 2]
+    assert found[0].decades == pytest.approx(found[1].decades, rel=1e-6)
 
 
 def test_weights_are_read_once_and_none_behind_a_norm_that_lets_nothing_pass(monkeypatch: pytest.MonkeyPatch) -> None:

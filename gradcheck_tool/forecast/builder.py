@@ -52,7 +52,8 @@ class Builder:
         self.first_calls: dict[str, int] = {}
         self.structures: set[fx.Node] = set()
         self.unread: dict[int, fx.Node] = {}
-        self.read: dict[int, int] = {}  # how often a vertex was read so far: a norm behind a layer stands before all
+        self.read: dict[int, int] = {}  # the vertex of the norm that was put behind a layer's, which all readers read
+        self.applied: dict[tuple[Step, int], int] = {}  # the vertex that a step behind a vertex is
 
     def visit(self, node: fx.Node) -> None:
         """Appends what one node does."""
@@ -128,13 +129,20 @@ class Builder:
         return self.behind(source) if step is None else self._apply(step, self.behind(source))
 
     def _apply(self, step: Step, source: int) -> int:
-        """A step behind a vertex; what acts on each channel by itself goes before a concatenation, part by part."""
+        """A step behind a vertex; what acts on each channel by itself goes before a concatenation, part by part. What
+        equal steps make of one vertex is one vertex: a part of many concatenations, as DenseNet has them, meets the
+        same fresh norm in each."""
+        key = step, source
+        if key not in self.applied or isinstance(step, Dropout):  # which draws anew
+            self.applied[key] = self._appended(step, source)
+        return self.applied[key]
+
+    def _appended(self, step: Step, source: int) -> int:
         vertex = self.network.vertices[source] if source >= 0 else None
         by_channel = isinstance(step, _CHANNELWISE) and not (isinstance(step, Norm) and step.over != "batch")
         by_channel = by_channel and not (isinstance(step, Activation) and step.gated)
         if vertex is not None and isinstance(vertex.step, Concat) and by_channel:
-            parts = [self._apply(step, part) for part in vertex.reads]
-            return self.network.add(vertex.step, *parts)
+            return self.network.add(vertex.step, *(self._apply(step, part) for part in vertex.reads))
         return self.network.add(step, source)
 
     def _several(self, node: fx.Node, sources: list[fx.Node]) -> int:
