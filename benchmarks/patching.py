@@ -1,4 +1,4 @@
-"""Patches random sources and counts how it went: `python benchmarks/patching.py [N] [--keep FOLDER]`.
+"""Patches random sources and counts how it went: `python benchmarks/patching.py [N] [--shortcuts] [--keep FOLDER]`.
 
 Prints how many were patched, how many refused and why, and how many patches were wrong, with the features of the
 sources. `--keep` writes each source that was patched wrongly there, with the patch and the reason. Exits 1 if any was.
@@ -36,11 +36,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("number", nargs="?", type=int, default=200, help="of sources (default: 200)")
     parser.add_argument("--start", type=int, default=0, help="seed of the first")
+    parser.add_argument("--shortcuts", action="store_true", help="write shortcuts, and no norms")
     parser.add_argument("--keep", type=Path, help="folder for those that are patched wrongly")
     parser.add_argument("--refused", action="store_true", help="keep those that are refused too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sources, patches = ours("random_sources"), ours("random_patches")
+    sources, patches = ours("random_sources"), ours("random_shortcuts" if options.shortcuts else "random_patches")
     kinds: Counter[str] = Counter()
     reasons: dict[str, list[int]] = defaultdict(list)
     features: dict[str, Counter[str]] = defaultdict(Counter)

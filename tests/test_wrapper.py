@@ -187,14 +187,17 @@ GATED = """
     import torch
     from torch import nn
 
+    def gated(x):
+        value, gate = x.chunk(2, -1)
+        return value * torch.relu(gate)
+
     class Gate(nn.Module):
         def __init__(self, width):
             super().__init__()
             self.lift = nn.Linear(width, 2 * width)
 
         def forward(self, x):
-            value, gate = self.lift(x).chunk(2, -1)
-            return value * torch.relu(gate)
+            return gated(self.lift(x))
 
     class Net(nn.Module):
         def __init__(self):
@@ -222,12 +225,34 @@ def test_with_shortcuts_it_builds_what_healed(tmp_path: Path, monkeypatch: pytes
     )
     assert (result.remedy, result.written) == ("add-shortcuts", "with_shortcuts.py")
     assert result.patch_refused is not None
-    assert result.patch_refused.startswith("add-shortcuts is not written into a source")
+    assert "ends in another function than it begins in" in result.patch_refused
     monkeypatch.syspath_prepend(tmp_path)
     model = importlib.import_module("with_shortcuts").build_model()
     del sys.modules["with_shortcuts"]
     assert [key for key in model.state_dict() if key.endswith("_scale")] == [
         f"blocks.{number}.lift_scale" for number in range(30)
+    ]
+    model.load_state_dict(torch.load(tmp_path / "fixed.pt", weights_only=True))
+    x = torch.randn(5, 20)
+    torch.testing.assert_close(model(x), result.model(x))
+
+
+def test_the_changed_source_loads_the_weights_that_healed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    inline = textwrap.dedent(GATED).replace(
+        "return gated(self.lift(x))", "value, gate = self.lift(x).chunk(2, -1)\n        return value * torch.relu(gate)"
+    )
+    (tmp_path / "gated_inline.py").write_text(inline)
+    subject = load_subject("gated_inline.py:Net")
+    result = fix_subject(subject, auto=True, in_place=True, save_weights=Path("fixed.pt"))
+    assert (result.remedy, result.patch_refused) == ("add-shortcuts", None)
+    assert "return x + self.scale * (value * torch.relu(gate))" in (tmp_path / "gated_inline.py").read_text()
+    del sys.modules["gated_inline"]
+    monkeypatch.syspath_prepend(tmp_path)
+    model = importlib.import_module("gated_inline").Net()
+    del sys.modules["gated_inline"]
+    assert [key for key in model.state_dict() if key.endswith("scale")] == [
+        f"blocks.{number}.scale" for number in range(30)
     ]
     model.load_state_dict(torch.load(tmp_path / "fixed.pt", weights_only=True))
     x = torch.randn(5, 20)

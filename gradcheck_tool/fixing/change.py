@@ -31,11 +31,13 @@ from gradcheck_tool.target.request import LoadRequest
 @dataclass(frozen=True)
 class Change:
     """Files that change; the keys of the state dict that they rename; the names that each new norm of the graph has in
-    them; and where they are not the user's own but a new module, the reason."""
+    them; the keys of the factors of new shortcuts; and where they are not the user's own but a new module, the reason.
+    """
 
     proposal: Proposal
     renamed: Mapping[str, str] = field(default_factory=dict)
     norms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    factors: Sequence[str] = ()
     refused: str | None = None
 
 
@@ -145,7 +147,7 @@ def first_checked(proposals: Iterable[Proposal], check: Callable[[Proposal], Che
         for proposal in proposals:
             try:
                 checked = check(proposal) or Checked()
-                return Change(proposal, checked.renamed, checked.norms)
+                return Change(proposal, checked.renamed, checked.norms, checked.factors)
             except Refused as refusal:
                 refusals.append(refusal)
     except Refused as refusal:

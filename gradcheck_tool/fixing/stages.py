@@ -6,6 +6,7 @@ Between two of them the changed source is loaded again, laid over the files, so 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +27,10 @@ from gradcheck_tool.remedy.patch.initializing import draws_of, propose_draws
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
 from gradcheck_tool.remedy.patch.proposing import propose
 from gradcheck_tool.remedy.patch.redrawn import expect_redrawn
+from gradcheck_tool.remedy.patch.shortcuts import propose_shortcuts
 from gradcheck_tool.remedy.patch.verify import verify_redrawn
 from gradcheck_tool.remedy.reinitialize import Reinitialize
+from gradcheck_tool.remedy.shortcuts import AddShortcuts
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.overlay import overlaid
 from gradcheck_tool.target.request import LoadRequest
@@ -80,7 +83,9 @@ def patch_remedy(
     stages = _stages(remedy, plan)
     for one, _ in stages:
         if type(one) not in _WAYS:
-            raise Refused(f"{one.name} is not written into a source; norms, new weights and other activations are")
+            raise Refused(
+                f"{one.name} is not written into a source; norms, new weights, shortcuts and other activations are"
+            )
     before: dict[Path, bytes] = {}
     after: dict[Path, bytes] = {}
     change = Change(Proposal(before, after))
@@ -154,6 +159,17 @@ def _exchange(scene: _Scene, remedy: Remedy, plan: Plan) -> _Way:
     return proposals, checking(expected, scene.request)
 
 
+def _lead_around(scene: _Scene, remedy: Remedy, plan: Plan) -> _Way:
+    model, structure = scene.subject.model, scene.structure
+    proposal, made = propose_shortcuts(model, structure, plan.steps, scene.subject.origins)
+
+    def expected() -> Expected:
+        found = scene.expected(remedy, plan)
+        return replace(found, kinds=Counter(found.kinds) + made)
+
+    return [proposal], checking(expected, scene.request)
+
+
 def _insert(scene: _Scene, remedy: Remedy, plan: Plan) -> _Way:
     model, structure = scene.subject.model, scene.structure
     proposals = propose(model, structure, insertions_of(plan), scene.subject.origins)
@@ -163,5 +179,6 @@ def _insert(scene: _Scene, remedy: Remedy, plan: Plan) -> _Way:
 _WAYS: Mapping[type, Callable[[_Scene, Remedy, Plan], _Way]] = {
     Reinitialize: _redraw,
     ChangeActivation: _exchange,
+    AddShortcuts: _lead_around,
     InsertNorm: _insert,
 }

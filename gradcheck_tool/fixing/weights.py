@@ -51,7 +51,7 @@ def state_of(model: nn.Module, fixed: nn.Module, change: Change) -> dict[str, An
     for name, places in change.norms.items():
         for leaf in fixed.get_submodule(name).state_dict():
             state |= {f"{place}.{leaf}": now[f"{name}.{leaf}"] for place in places}
-    return state
+    return state | {key: torch.zeros(()) for key in change.factors}
 
 
 def _pickled(state: dict[str, Any]) -> bytes:

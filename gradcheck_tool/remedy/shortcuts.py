@@ -72,7 +72,7 @@ class AddShortcuts:
             KeyError: the plan names a block that the graph does not have.
         """
         fixed = shared_copy(captured)
-        places = [_by_name(analyze(graph, fixed), case.min_depth) for graph in fixed.graphs]
+        places = [blocks_with_a_shortcut(analyze(graph, fixed), case.min_depth) for graph in fixed.graphs]
         for step in plan.steps:
             assert isinstance(step, Shortcut)
             here = [found[step.layer] for found in places if step.layer in found]
@@ -84,7 +84,9 @@ class AddShortcuts:
         return fixed.checked()
 
 
-def _by_name(structure: Structure, min_depth: int) -> dict[str, tuple[Call, fx.Node]]:
+def blocks_with_a_shortcut(structure: Structure, min_depth: int = 1) -> dict[str, tuple[Call, fx.Node]]:
+    """The blocks that a shortcut can lead around: the call that each begins with, by its name, and the node that it
+    ends in."""
     blocks = _blocks(structure, min_depth)
     return {call.name: (call, end) for call, end in blocks if isinstance(end, fx.Node)}
 

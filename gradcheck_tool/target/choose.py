@@ -18,6 +18,7 @@ from torch import nn
 from gradcheck_tool.border import users_code
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.sources import display_path
+from gradcheck_tool.target.overlay import read
 from gradcheck_tool.target.spec import TargetSpec
 
 FACTORIES = ("build_model", "create_model", "get_model", "make_model")
@@ -50,7 +51,7 @@ class _Source:
         self.lines: dict[str, int] = {}
         self._uses: dict[str, set[str]] = {}
         if self.file and self.file.endswith(".py"):
-            for node in ast.parse(Path(self.file).read_bytes()).body:
+            for node in ast.parse(read(Path(self.file))).body:
                 self._add(node)
 
     def _add(self, node: ast.stmt) -> None:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import project
 
-from gradcheck_tool import auditing
-from gradcheck_tool.fixing.stages import patch_remedy
-from gradcheck_tool.measuring import measurable
 from gradcheck_tool.remedy.activations import ChangeActivation
-from gradcheck_tool.remedy.base import Case, Remedy
+from gradcheck_tool.remedy.base import Remedy
 from gradcheck_tool.remedy.combination import Combination
 from gradcheck_tool.remedy.insert_norm import InsertNorm
-from gradcheck_tool.remedy.patch.proposal import Refused, diff
+from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.remedy.reinitialize import Reinitialize
 from gradcheck_tool.remedy.scale_inputs import ScaleInputs
-from gradcheck_tool.target.request import LoadRequest
 
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
 NET = """
@@ -47,24 +41,6 @@ from torch.nn import Linear, Module, Sequential, Softshrink
 
 model = Sequential(Linear(16, 16), Softshrink(0.2), Linear(16, 16), Softshrink(0.2), Linear(16, 4))
 """
-
-
-@pytest.fixture
-def changed(tmp_path: Path) -> Callable[[str, Remedy], list[str]]:
-    """The changed lines of a source, once they were checked in a fresh process."""
-
-    def lines(source: str, remedy: Remedy) -> list[str]:
-        with project({"model.py": source.encode()}, tmp_path / "project") as loaded:
-            subject = measurable(loaded, 0, always=True)
-            structure = auditing.read(subject.model, subject.inputs).structure
-            plan = remedy.plan(Case(subject.model, subject.inputs, structure, 1, subject.births))
-            assert plan.steps
-            request = LoadRequest(loaded.target.spec)
-            found = patch_remedy(subject, structure, remedy, plan, (), request, 0).proposal
-        assert list(found.before.values()) == [source.encode()]
-        return [line for line in diff(found).split("\n")[2:] if line[:1] in ("+", "-")]
-
-    return lines
 
 
 def exchanged(source: str, new: str) -> list[str]:

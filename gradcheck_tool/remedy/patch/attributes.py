@@ -11,13 +11,13 @@ from torch import nn
 
 from gradcheck_tool.ops import operation_name
 from gradcheck_tool.remedy.patch.calls import Site, free_variable, loop_around, sites_of
-from gradcheck_tool.remedy.patch.classes import binding, bound
+from gradcheck_tool.remedy.patch.classes import bound, statement_of
 from gradcheck_tool.remedy.patch.names import free, named_after, numbering
 from gradcheck_tool.remedy.patch.proposal import Refused
-from gradcheck_tool.remedy.patch.scene import Made, Scene, Wanted
+from gradcheck_tool.remedy.patch.scene import Scene, Wanted
 from gradcheck_tool.remedy.patch.source import Source, Splice, attributes, last_name
 from gradcheck_tool.remedy.patch.spelling import has_numbers_alone, size_attribute, tensor_size
-from gradcheck_tool.remedy.patch.writing import constructor, norm_text
+from gradcheck_tool.remedy.patch.writing import norm_text
 
 
 def insert_attribute(scene: Scene, group: Sequence[Wanted], names: Mapping[str, str]) -> None:
@@ -31,7 +31,7 @@ def insert_attribute(scene: Scene, group: Sequence[Wanted], names: Mapping[str, 
     if isinstance(first.holder, (nn.ParameterList, nn.ParameterDict)):
         raise Refused(f"{first.layer} is a bare parameter in a list, beside which gradtool puts no norms")
     _require_all_instances(scene, group)
-    source, statement, made = _statement(scene, first)
+    source, statement, made = statement_of(scene, first)
     what = bound(statement, first.attribute)
     if what is None:
         raise Refused(f"where {first.layer} is made its name is not in sight")
@@ -66,23 +66,6 @@ def _require_all_instances(scene: Scene, group: Sequence[Wanted]) -> None:
             f"of the {len(having)} modules of the class {type(first.holder).__name__} only some need a norm behind "
             f"{first.attribute}"
         )
-
-
-def _statement(scene: Scene, wanted: Wanted) -> tuple[Source, cst.BaseSmallStatement, Made | None]:
-    """The statement that makes a layer an attribute, and what constructs the layer, where that is in the statement."""
-    maker = constructor(scene, wanted)
-    for made in scene.made(wanted.stack):
-        try:
-            statement = made.source.statement(made.node)
-        except Refused:
-            continue
-        if bound(statement, wanted.attribute) is not None:
-            inside = maker is not None and maker.source is made.source and statement in maker.source.parents(maker.node)
-            return made.source, statement, maker if inside else None
-    found = binding(scene, wanted.holder, wanted.attribute)
-    if found is None:
-        raise Refused(f"the place at which {wanted.layer} is made is not in your files")
-    return (*found, maker)
 
 
 def _size(

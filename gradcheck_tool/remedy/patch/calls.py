@@ -79,7 +79,7 @@ def _site(scene: Scene, group: list[Wanted]) -> Site:
     layers = [wanted.layer for wanted in group]
     if len(set(layers)) < len(layers):
         raise Refused(f"one place calls {first.layer} several times, and each call needs a norm of its own")
-    func = _resolved(source, node.func) if isinstance(node, cst.Call) else None
+    func = resolved(source, node.func) if isinstance(node, cst.Call) else None
     if set(scene.calls_at(first.called)) <= scene.planned_calls:
         return Site(source, node, func, node, tuple(group))
     return Site(source, node, func, _before_activation(scene, group), tuple(group))
@@ -107,7 +107,7 @@ def _before_activation(scene: Scene, group: list[Wanted]) -> cst.BaseExpression:
     return node.args[0].value
 
 
-def _resolved(source: Source, func: cst.BaseExpression) -> cst.BaseExpression:
+def resolved(source: Source, func: cst.BaseExpression) -> cst.BaseExpression:
     """What a local name that is called stands for, where the same function gave it a layer: `fc = self.fc1`."""
     if not isinstance(func, cst.Name):
         return func
@@ -129,11 +129,11 @@ def loop_around(source: Source, node: cst.CSTNode, name: str) -> cst.For | None:
     return None
 
 
-def free_variable(source: Source, node: cst.CSTNode, layer: str) -> str:
+def free_variable(source: Source, node: cst.CSTNode, layer: str, word: str = "norm") -> str:
     """`norm`, or `layer_norm` where the function has that already."""
     inside = scope(source, node)
     taken = names_in(inside) if inside is not None else set()
-    return free("norm" if "norm" not in taken else f"{layer}_norm", taken.__contains__)
+    return free(word if word not in taken else f"{layer}_{word}", taken.__contains__)
 
 
 def names_in(node: cst.CSTNode) -> set[str]:

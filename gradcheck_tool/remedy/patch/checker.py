@@ -73,4 +73,4 @@ def _norms(folder: Path, loading: dict[str, Any]) -> dict[str, Any]:
 
     expected = handover.load(folder, elsewhere)
     checked = check(build, expected)
-    return {"renamed": dict(checked.renamed), "norms": dict(checked.norms)}
+    return {"renamed": dict(checked.renamed), "norms": dict(checked.norms), "factors": list(checked.factors)}

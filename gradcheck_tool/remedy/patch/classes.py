@@ -8,8 +8,10 @@ from types import FunctionType
 import libcst as cst
 from torch import nn
 
-from gradcheck_tool.remedy.patch.scene import Scene
+from gradcheck_tool.remedy.patch.proposal import Refused
+from gradcheck_tool.remedy.patch.scene import Layer, Made, Scene
 from gradcheck_tool.remedy.patch.source import Source, every, last_name, nodes_in
+from gradcheck_tool.remedy.patch.writing import constructor
 from gradcheck_tool.sources import rank
 
 _NAMING_CALLS = ("setattr", "add_module", "register_module", "register_parameter")
@@ -69,3 +71,24 @@ def binding(scene: Scene, module: nn.Module, attribute: str) -> tuple[Source, cs
         if found:
             return source, found[-1]
     return None
+
+
+def statement_of(scene: Scene, layer: Layer) -> tuple[Source, cst.BaseSmallStatement, Made | None]:
+    """The statement that makes a layer an attribute, and what constructs the layer, where that is in the statement.
+
+    Raises:
+        Refused: it is not in the user's files.
+    """
+    maker = constructor(scene, layer)
+    for made in scene.made(layer.stack):
+        try:
+            statement = made.source.statement(made.node)
+        except Refused:
+            continue
+        if bound(statement, layer.attribute) is not None:
+            inside = maker is not None and maker.source is made.source and statement in maker.source.parents(maker.node)
+            return made.source, statement, maker if inside else None
+    found = binding(scene, layer.holder, layer.attribute)
+    if found is None:
+        raise Refused(f"the place at which {layer.layer} is made is not in your files")
+    return (*found, maker)

@@ -128,3 +128,18 @@ def _compare_gradients(found: Mapping[str, float], expected: Mapping[str, float]
         if not agrees and (math.isfinite(now) or math.isfinite(wanted)):
             norms = f"the norm {now:.3g}, not {wanted:.3g}"
             raise Refused(f"the gradient of {key} in the patched model has {norms}, on {sizes}")
+
+
+def compare_factors(found: Sequence[float], expected: Sequence[float], sizes: str) -> None:
+    """That the factors of shortcuts have gradients of the norms `expected`; both are sorted.
+
+    Raises:
+        Refused: they have others.
+    """
+    now, wanted = ({str(number): norm for number, norm in enumerate(norms)} for norms in (found, expected))
+    try:
+        _compare_gradients(now, wanted, sizes)
+    except Refused as other:
+        raise Refused(
+            f"the factors of the patched model's shortcuts get other gradients than planned, on {sizes}"
+        ) from other

@@ -15,18 +15,22 @@ from torch import Tensor, nn
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs, batch_size, resized
 from gradcheck_tool.remedy.patch.behaviour import Behaviour, behaviour, run
-from gradcheck_tool.remedy.patch.comparison import agree, compare
+from gradcheck_tool.remedy.patch.comparison import agree, compare, compare_factors
 from gradcheck_tool.remedy.patch.pairing import kinds, pair, printed
 from gradcheck_tool.remedy.patch.proposal import Refused
 from gradcheck_tool.state import preserved, training_mode
 from gradcheck_tool.structures import tensors_in
 from gradcheck_tool.wording import size
 
+_FACTOR = 0.5
+"""What the factors of shortcuts are for the comparison: at zero no block would matter."""
+
 
 @dataclass(frozen=True)
 class Expected:
-    """What a patched model has to be (the old `state` but for what is `dropped`, as many modules of each kind, and the
-    `norms`, as `pairing.printed` has them), and what it has to do on each of some inputs."""
+    """What a patched model has to be (the old `state` but for what is `dropped`, as many modules of each kind, the
+    `norms`, as `pairing.printed` has them, and so many `factors` of shortcuts, which start at zero), and what it has to
+    do on each of some inputs, with all factors at `_FACTOR`."""
 
     state: Mapping[str, Any]
     kinds: Mapping[str, int]
@@ -35,15 +39,17 @@ class Expected:
     seed: int
     runs: Sequence[tuple[Inputs, Behaviour]]
     """None at all for a model without weights, which cannot be run."""
+    factors: int = 0
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A patched model that is what was expected: the keys of the state dict that changed, old to new, and the names
-    that each new norm of the graph has there."""
+    """A patched model that is what was expected: the keys of the state dict that changed, old to new, the names that
+    each new norm of the graph has there, and the keys of the factors of new shortcuts."""
 
     renamed: Mapping[str, str] = field(default_factory=dict)
     norms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    factors: Sequence[str] = ()
 
 
 def expect(model: nn.Module, inputs: Inputs, fixed: nn.Module, seed: int = 0) -> Expected:
@@ -64,7 +70,9 @@ def expect(model: nn.Module, inputs: Inputs, fixed: nn.Module, seed: int = 0) ->
     has_weights = not any(tensor.is_meta for tensor in tensors_in(list(state.values())))
     tried = [inputs, *other_batch(model, inputs, seed)] if has_weights else []
     runs: list[tuple[Inputs, Behaviour]] = []
+    factors = {key: p for key, p in fixed.named_parameters() if p.shape == () and key not in state}
     with preserved(fixed, values=True):
+        _set(list(factors.values()))
         for one in tried:
             try:
                 found = behaviour(fixed, norms, one, seed)
@@ -73,12 +81,12 @@ def expect(model: nn.Module, inputs: Inputs, fixed: nn.Module, seed: int = 0) ->
                     break
                 raise Refused(f"the fixed graph cannot be compared with: {error.message}") from error
             buffers = {key: value for key, value in found.buffers.items() if key in state}
-            gradients = {key: value for key, value in found.gradients.items() if key in state}
+            gradients = {key: value for key, value in found.gradients.items() if key in state or key in factors}
             runs.append((one, replace(found, buffers=buffers, gradients=gradients)))
     printed_norms = [printed(module) for module in norms.values()]
     kept = {key for key, _ in fixed.named_parameters(remove_duplicate=False)}
     dropped = tuple(key for key, _ in model.named_parameters(remove_duplicate=False) if key not in kept)
-    return Expected(state, kinds(model), printed_norms, dropped, seed, runs)
+    return Expected(state, kinds(model), printed_norms, dropped, seed, runs, len(factors))
 
 
 def check(build: Callable[[], nn.Module], expected: Expected) -> Checked:
@@ -91,8 +99,12 @@ def check(build: Callable[[], nn.Module], expected: Expected) -> Checked:
         model = build()
     except GradtoolError as error:
         raise Refused(f"the patched source does not load: {said(error)}") from error
-    pairing = pair(expected.state, expected.kinds, model, expected.norms, expected.dropped)
+    pairing = pair(expected.state, expected.kinds, model, expected.norms, expected.dropped, expected.factors)
+    factors = [model.get_parameter(key) for key in pairing.factors]
+    if any(not factor.is_meta and bool(factor.detach() != 0) for factor in factors):
+        raise Refused("a factor of the patched model does not start at zero")
     _load(model, expected, pairing.renamed)
+    _set(factors)
     for norm in pairing.norms.values():
         norm.reset_parameters()  # type: ignore[operator]  # a model's own initialization may reach the new norms too
     called: dict[str, str] = {}
@@ -101,12 +113,20 @@ def check(build: Callable[[], nn.Module], expected: Expected) -> Checked:
             found = behaviour(model, pairing.norms, inputs, expected.seed)
         except GradtoolError as error:
             raise Refused(f"the patched model does not run: {said(error)}") from error
-        called |= compare(found, wanted, pairing.renamed, _sizes(inputs))
+        of_factors = [key for key in wanted.gradients if key not in expected.state]
+        own = {key: norm for key, norm in wanted.gradients.items() if key in expected.state}
+        called |= compare(found, replace(wanted, gradients=own), pairing.renamed, _sizes(inputs))
+        # Which of them is which no name tells, so they are compared in the order of their size.
+        compare_factors(
+            sorted(found.gradients.get(key, 0.0) for key in pairing.factors),
+            sorted(wanted.gradients[key] for key in of_factors),
+            _sizes(inputs),
+        )
     names: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(id(module), []).append(name)
     norms = {name: names[id(pairing.norms[patched])] for name, patched in called.items()}
-    return Checked(pairing.renamed, norms)
+    return Checked(pairing.renamed, norms, pairing.factors)
 
 
 def other_batch(model: nn.Module, inputs: Inputs, seed: int) -> list[Inputs]:
@@ -121,6 +141,12 @@ def other_batch(model: nn.Module, inputs: Inputs, seed: int) -> list[Inputs]:
     except GradtoolError:
         return []
     return [other]
+
+
+def _set(factors: Sequence[nn.Parameter]) -> None:
+    with torch.no_grad():
+        for factor in factors:
+            factor.fill_(_FACTOR)
 
 
 def _load(model: nn.Module, expected: Expected, renamed: Mapping[str, str]) -> None:

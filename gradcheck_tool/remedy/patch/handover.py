@@ -32,6 +32,7 @@ def save(expected: Expected, folder: Path) -> None:
         "norms": list(expected.norms),
         "dropped": list(expected.dropped),
         "seed": expected.seed,
+        "factors": expected.factors,
         "runs": [{"inputs": _packed(inputs), "behaviour": _fields(found)} for inputs, found in expected.runs],
     }
     torch.save(rest, folder / "rest.pt")

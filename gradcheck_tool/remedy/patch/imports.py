@@ -68,3 +68,21 @@ def _added(source: Source, aliases: list[cst.ImportAlias], known: list[str], cla
     for behind, names in places.items():
         splices += in_sequence(source, aliases[max(behind, 0)], *names, before=behind < 0)
     return splices
+
+
+def torch_name(source: Source) -> tuple[str, list[Splice]]:
+    """The name under which the file knows torch itself, and the change that imports it where it does not.
+
+    Raises:
+        Refused: the file imports nothing.
+    """
+    outer = [one for one in _imports(source) if one in source.top_level]
+    for statement in outer:
+        for alias in statement.names if isinstance(statement, cst.Import) else ():
+            name = dotted(alias.name)
+            if name == "torch" or (name.startswith("torch.") and alias.asname is None):
+                return alias.evaluated_alias or "torch", []
+    if not outer:
+        raise Refused(f"{source.path.name} imports nothing, so there is no place for the import of torch")
+    first = next((one for one in outer if source.of(one).startswith("from torch")), outer[0])
+    return "torch", [source.above(first, "import torch")]

@@ -24,14 +24,13 @@ from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
 from gradcheck_tool.remedy.patch.scene import Scene
 from gradcheck_tool.remedy.patch.source import Source, Splice, every
 from gradcheck_tool.remedy.patch.statements import last_beside, returns, targets
-from gradcheck_tool.remedy.patch.styling import Style
+from gradcheck_tool.remedy.patch.styling import Style, width_of
 from gradcheck_tool.remedy.patch.writing import class_name, scope
 from gradcheck_tool.remedy.reinitialize import Reinitialization
 from gradcheck_tool.sources import Stack, Where
 
 _ENDLESS = 30
 """Layers from which explicit names are no natural code any more."""
-_NARROW, _WIDE = 88, 120
 
 Lines = Callable[[Scene, Source, str, cst.CSTNode | None, str], list[str]]
 """The lines for a model of that expression, in that file and function (None: at the top of the file), by the
@@ -125,8 +124,7 @@ def _lines(
     if known is None:
         scene.require(source, "init")
     init = "init" if known is None else f"{known}.init"
-    longest = max(map(len, source.text.splitlines()), default=0)
-    width = max(_NARROW, min(longest, _WIDE)) - (2 * len(indent) if around is not None else 0)
+    width = width_of(source.text) - (2 * len(indent) if around is not None else 0)
     return code(pieces, Style(init, lambda wanted: free(wanted, taken.__contains__), indent, width))
 
 

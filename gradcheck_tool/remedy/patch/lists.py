@@ -5,6 +5,7 @@ walked through beside it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import libcst as cst
 from torch import nn
@@ -12,7 +13,7 @@ from torch import nn
 from gradcheck_tool.remedy.patch.calls import sites_of
 from gradcheck_tool.remedy.patch.classes import binding, bound, classes_of, statements_in
 from gradcheck_tool.remedy.patch.proposal import Refused
-from gradcheck_tool.remedy.patch.scene import Made, Scene, Wanted
+from gradcheck_tool.remedy.patch.scene import Layer, Made, Scene, Wanted
 from gradcheck_tool.remedy.patch.source import Source, Splice, attributes, last_name
 from gradcheck_tool.remedy.patch.spelling import is_constructor, size_attribute
 from gradcheck_tool.remedy.patch.walks import walk
@@ -30,20 +31,25 @@ def insert_list(scene: Scene, group: Sequence[Wanted], name: str) -> None:
     first = group[0]
     owner_name, _, attribute = first.parent.rpartition(".")
     owner = scene.modules[owner_name]
-    source, statement = _bound_list(scene, owner, attribute)
+    source, statement = bound_list(scene, owner, attribute)
     chosen = _chosen(scene, group, attribute)
     sites = sites_of(scene, group)
     if len(sites) != 1 and len({wanted.layer for wanted in group}) != len(group):
         raise Refused(f"the layers of {attribute} are called at several places, and each call needs a norm of its own")
     for site in sites:
-        walk(scene, site, attribute, name)
+        scene.change(site.source, *site.wrapped(walk(scene, site, attribute, name)))
     _make(scene, group, source, statement, attribute, name, chosen)
 
 
 # -- which of them ----------------------------------------------------------------------------------------------------
 
 
-def _bound_list(scene: Scene, owner: nn.Module, attribute: str) -> tuple[Source, cst.BaseSmallStatement]:
+def bound_list(scene: Scene, owner: nn.Module, attribute: str) -> tuple[Source, cst.BaseSmallStatement]:
+    """The statement that makes a list of layers an attribute.
+
+    Raises:
+        Refused: it is not in the user's files, or the list is in another one.
+    """
     if isinstance(owner, (nn.ModuleList, nn.ModuleDict, nn.Sequential)) or not attribute:
         raise Refused("the layers are in a list of lists")
     found = binding(scene, owner, attribute)
@@ -111,10 +117,8 @@ def _make(
             norm = norm_text(scene, source, line, constructor(scene, members[0]), members)
             scene.change(source, source.below(line, _added(source, line, element, attribute, name, norm)))
         return
-    last = additions[-1][0] if additions else statement
-    scene.change(
-        source, _below_loops(source, last, statement, _generic(scene, group, source, receiver, attribute, name, chosen))
-    )
+    text = _generic(scene, group, source, receiver, attribute, name, chosen)
+    scene.change(source, below_complete(scene, group, source, statement, attribute, text))
 
 
 def _mirrored(
@@ -165,12 +169,13 @@ def _is_element(source: Source, node: cst.BaseExpression) -> bool:
     return isinstance(around, kinds)
 
 
-_Addition = tuple[cst.BaseSmallStatement, cst.BaseExpression, list[Wanted]]
+_Placed = TypeVar("_Placed", bound=Layer)
+_Addition = tuple[cst.BaseSmallStatement, cst.BaseExpression, list[_Placed]]
 
 
-def _additions(scene: Scene, group: Sequence[Wanted], source: Source, attribute: str) -> list[_Addition]:
+def _additions(scene: Scene, group: Sequence[_Placed], source: Source, attribute: str) -> list[_Addition[_Placed]]:
     """The statements that add to the list later, the element each adds, and the norms behind those elements."""
-    found: list[_Addition] = []
+    found: list[_Addition[_Placed]] = []
     for _, definition in classes_of(scene, scene.modules[group[0].parent.rpartition(".")[0]]):
         for line in statements_in(definition):
             element = _element_added(line, attribute)
@@ -200,7 +205,7 @@ def _element_added(line: cst.BaseSmallStatement, attribute: str) -> cst.BaseExpr
     return None
 
 
-def _all_added(scene: Scene, group: Sequence[Wanted], additions: Sequence[_Addition]) -> bool:
+def _all_added(scene: Scene, group: Sequence[Wanted], additions: Sequence[_Addition[Wanted]]) -> bool:
     """Whether each of the norms belongs to one of the statements, and each of these adds layers with a norm alone."""
     covered = {wanted for _, _, members in additions for wanted in members}
     ours = [(line, element, members) for line, element, members in additions if members]
@@ -265,11 +270,15 @@ def _generic(
     return f"{receiver}.{name} = {container}({star}[{norm} for layer in {receiver}.{attribute}{some}])"
 
 
-def _below_loops(source: Source, last: cst.BaseSmallStatement, first: cst.BaseSmallStatement, text: str) -> Splice:
-    """`text` below `last`, out of the loops that `first` is not in."""
-    outer = {id(around) for around in source.parents(first)}
+def below_complete(
+    scene: Scene, group: Sequence[Layer], source: Source, statement: cst.BaseSmallStatement, attribute: str, text: str
+) -> Splice:
+    """`text` below where a list, which `statement` makes, is complete: out of the loops that fill it."""
+    additions = _additions(scene, group, source, attribute)
+    last = additions[-1][0] if additions else statement
+    outer = {id(around) for around in source.parents(statement)}
     around: cst.CSTNode = last
-    indent = source.indent_at(source.span(first)[0])
+    indent = source.indent_at(source.span(statement)[0])
     for node in source.parents(last):
         if id(node) in outer:
             break

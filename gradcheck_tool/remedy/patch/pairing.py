@@ -17,16 +17,17 @@ from torch import Tensor, nn
 
 from gradcheck_tool.remedy.patch.proposal import Refused
 
-_CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
+_CONTAINERS = ("Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """The new norms by the first of their names in the patched model, and the keys of the state dict that changed, old
-    to new."""
+    """The new norms by the first of their names in the patched model, the keys of the state dict that changed, old to
+    new, and those of the new factors of shortcuts."""
 
     norms: Mapping[str, nn.Module]
     renamed: Mapping[str, str]
+    factors: Sequence[str] = ()
 
 
 def printed(module: nn.Module) -> str:
@@ -45,19 +46,24 @@ def pair(
     patched: nn.Module,
     planned: Sequence[str],
     dropped: Collection[str] = (),
+    factors: int = 0,
 ) -> Pairing:
-    """Pairs the state dict `old` with that of `patched`, which must have the `planned` norms more, and nothing else.
+    """Pairs the state dict `old` with that of `patched`, which must have the `planned` norms and `factors` more, and
+    nothing else.
 
     Args:
         old: the state dict of the model as it was; only keys, order and shapes are read.
         old_kinds: `kinds` of that model.
         planned: the norms of the plan, `printed`, in any order.
         dropped: keys of `old` that the patch takes away, and is to take away.
+        factors: the number of new parameters of no dimension, which stand for shortcuts.
 
     Raises:
         Refused: there is more, or less, or something else.
     """
     state = patched.state_dict()
+    fresh_factors = _factors(old, patched, factors) if factors else []
+    state = {key: value for key, value in state.items() if key not in fresh_factors}
     olds = _groups({key: value for key, value in old.items() if key not in dropped})
     news = _groups(state)
     fresh, pairs = _aligned(olds, news, patched, set(planned))
@@ -70,7 +76,16 @@ def pair(
         for leaf, _ in before.entries
         if before.name != after.name
     }
-    return Pairing(dict(reversed(norms.values())), renamed)
+    return Pairing(dict(reversed(norms.values())), renamed, fresh_factors)
+
+
+def _factors(old: Mapping[str, Any], patched: nn.Module, planned: int) -> list[str]:
+    """The parameters of no dimension that a patched model has more than the `old` state dict."""
+    known = [key for key, value in old.items() if _shape(value) == ()]
+    found = [key for key, parameter in patched.named_parameters() if parameter.shape == () and key not in known]
+    if len(found) != planned:
+        raise Refused(f"the patch makes {len(found)} factors where {planned} are planned")
+    return found
 
 
 @dataclass(frozen=True)

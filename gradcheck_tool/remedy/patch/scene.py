@@ -27,14 +27,12 @@ Spot = tuple[str, int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
-    """One norm that is to be inserted. `is_module` tells a layer that is a module (torch's own, or one whose forward
-    calls a function with its own `weight`) from a bare parameter. `holder` is the module of which the layer is the
-    attribute (or the element) `attribute`, `parent` its name; `stack` is what was running when the layer was made."""
+class Layer:
+    """One call of a weight layer. `is_module` tells a layer that is a module (torch's own, or one whose forward calls a
+    function with its own `weight`) from a bare parameter. `holder` is the module of which the layer is the attribute
+    (or the element) `attribute`, `parent` its name; `stack` is what was running when the layer was made."""
 
-    insertion: Insertion
     call: Call
-    block: Block
     is_module: bool
     parent: str
     attribute: str
@@ -50,6 +48,14 @@ class Wanted:
     def called(self) -> Where | None:
         """The point in the source at which the layer is called."""
         return self.call.node.meta.get("where")
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted(Layer):
+    """One norm that is to be inserted, behind the call of a layer."""
+
+    insertion: Insertion
+    block: Block
 
     @property
     def activated(self) -> Where | None:
@@ -91,13 +97,15 @@ class Scene:
         self.planned_activations = {wanted.block.activation for wanted in planned}
         self.wanted = self._without_steps(planned)
 
-    def _wanted(self, insertion: Insertion, block: Block) -> Wanted:
-        call = block.call
+    def layer(self, call: Call) -> Layer:
+        """Where the layer that is called belongs to."""
         is_module = call.module is not None or (call.layer in self.modules and call.layer != "")
         name = call.layer if is_module else call.parameter
         parent, _, attribute = name.rpartition(".")
-        stack = self.origins.get(name, ())
-        return Wanted(insertion, call, block, is_module, parent, attribute, self.modules[parent], stack)
+        return Layer(call, is_module, parent, attribute, self.modules[parent], self.origins.get(name, ()))
+
+    def _wanted(self, insertion: Insertion, block: Block) -> Wanted:
+        return Wanted(**vars(self.layer(block.call)), insertion=insertion, block=block)
 
     def _without_steps(self, planned: Sequence[Wanted]) -> list[Wanted]:
         """One for each norm: the steps of a recurrence, which all come through one place, share theirs."""
@@ -155,6 +163,12 @@ class Scene:
         for call in self.structure.calls:
             places[self.spot(call.node.meta.get("where"))].append(call)
         return places
+
+    @cached_property
+    def calling(self) -> frozenset[cst.BaseExpression]:
+        """The expressions that call weight layers."""
+        found = (self.node_at(call.node.meta.get("where")) for call in self.structure.calls)
+        return frozenset(pair[1] for pair in found if pair is not None)
 
     def calls_at(self, where: Where | None) -> list[Call]:
         """All calls of weight layers that one place in the source makes."""

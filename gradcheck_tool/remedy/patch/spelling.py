@@ -51,16 +51,29 @@ def is_constructor(node: cst.BaseExpression | None) -> bool:
 def size_of(source: Source, node: cst.BaseExpression, module: nn.Module | None) -> str | None:
     """The source expression of the output size of a layer's constructor, which made `module`; None where there is none
     to be copied."""
-    if not isinstance(node, cst.Call):
-        return None
-    if is_constructor(node):
-        position, keyword = _LAYERS[last_name(node.func)]
-    elif type(module).__name__ in _LAYERS and is_alias(source, node.func):
-        position, keyword = _LAYERS[type(module).__name__]
-    else:
-        return None
+    place = _place_of_size(source, node, module)
+    return None if place is None else _argument(source, node, *place)
+
+
+def input_size_of(source: Source, node: cst.BaseExpression, module: nn.Module | None) -> str | None:
+    """The same of the input size; None for a layer with two inputs, or lazy ones."""
+    place = _place_of_size(source, node, module)
+    return None if place is None or place[0] != 1 else _argument(source, node, 0, place[1].replace("out_", "in_"))
+
+
+def _place_of_size(source: Source, node: cst.BaseExpression, module: nn.Module | None) -> tuple[int, str] | None:
+    """The position and the keyword of the output size among the arguments of a layer's constructor."""
+    if is_constructor(node) and isinstance(node, cst.Call):
+        return _LAYERS[last_name(node.func)]
+    if isinstance(node, cst.Call) and type(module).__name__ in _LAYERS and is_alias(source, node.func):
+        return _LAYERS[type(module).__name__]
+    return None
+
+
+def _argument(source: Source, node: cst.BaseExpression, position: int, keyword: str) -> str | None:
+    """The text of an argument of a call, if it may be written a second time."""
     expression: cst.BaseExpression | None = None
-    for at, argument in enumerate(node.args):
+    for at, argument in enumerate(node.args if isinstance(node, cst.Call) else ()):
         if argument.star:
             if argument.star == "*":
                 return None

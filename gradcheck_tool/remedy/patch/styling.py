@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+_NARROW, _WIDE = 88, 120
+
 
 @dataclass(frozen=True)
 class Style:
@@ -16,6 +18,11 @@ class Style:
     name: Callable[[str], str]
     indent: str
     width: int
+
+
+def width_of(text: str) -> int:
+    """The characters that a line of a file may have: as many as its longest has, within reason."""
+    return max(_NARROW, min(max(map(len, text.splitlines()), default=0), _WIDE))
 
 
 def factor(text: str) -> str:

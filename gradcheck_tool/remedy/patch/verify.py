@@ -51,7 +51,7 @@ def verify(proposal: Proposal, expected: Expected, request: LoadRequest) -> Chec
             raise Refused(f"the weights cannot be handed to the process that would check it: {error}") from error
 
     answer = _in_fresh_process(proposal, request, save, "main")
-    return Checked(answer["renamed"], answer["norms"])
+    return Checked(answer["renamed"], answer["norms"], answer["factors"])
 
 
 def verify_redrawn(proposal: Proposal, expected: Redrawn, request: LoadRequest) -> None:

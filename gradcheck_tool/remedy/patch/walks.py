@@ -1,4 +1,4 @@
-"""Where forward goes through a list of layers, and how the norms beside them are called there."""
+"""Where forward goes through a list of layers, and what stands beside each is reached there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ def is_walked(scene: Scene, wanted: Wanted) -> bool:
         site = sites_of(scene, [wanted])[0]
     except Refused:
         return False
-    attribute = wanted.parent.rpartition(".")[2]
+    return walks(site, wanted.parent.rpartition(".")[2])
+
+
+def walks(site: Site, attribute: str) -> bool:
+    """Whether a place calls one element of a list after the other."""
     if isinstance(site.func, cst.Subscript):
         return last_name(site.func.value) == attribute
     loop = loop_around(site.source, site.call, site.func.value) if isinstance(site.func, cst.Name) else None
@@ -27,25 +31,28 @@ def is_walked(scene: Scene, wanted: Wanted) -> bool:
     return bool(attributes(loop.iter, attribute))
 
 
-def walk(scene: Scene, site: Site, attribute: str, name: str) -> None:
-    """Changes the place that calls the layers, and the header of its loop, so that the norms are called behind."""
+def walk(scene: Scene, site: Site, attribute: str, name: str, word: str = "norm") -> str:
+    """The expression of what stands beside a layer of a list, at the place that calls the layers: an element of the
+    list `name`. Where the header of the loop has to bind it, as a variable called about `word`, that is changed.
+
+    Raises:
+        Refused: forward goes through the list in a way that cannot be followed.
+    """
     source, func = site.source, site.func
     if isinstance(func, cst.Subscript) and last_name(func.value) == attribute:
-        scene.change(source, *site.wrapped(_beside(source, func, attribute, name)))
-        return
+        return _beside(source, func, attribute, name)
     loop = loop_around(source, site.call, func.value) if isinstance(func, cst.Name) else None
     if loop is None or not isinstance(func, cst.Name):
         raise Refused(_UNKNOWN_WALK.format(attribute))
     over, target = loop.iter, loop.target
     expression = _indexed(source, over, target, func.value, attribute, name)
     if expression is not None:
-        scene.change(source, *site.wrapped(expression))
-        return
+        return expression
     if site.around is not site.call:
         raise Refused(_UNKNOWN_WALK.format(attribute))
-    variable = free_variable(source, site.call, func.value)
+    variable = free_variable(source, site.call, func.value, word)
     scene.change(source, *_zipped(source, over, target, func.value, attribute, name, variable))
-    scene.change(source, *site.wrapped(variable))
+    return variable
 
 
 def _beside(source: Source, node: cst.BaseExpression, attribute: str, name: str) -> str:

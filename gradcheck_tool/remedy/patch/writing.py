@@ -9,7 +9,7 @@ import libcst as cst
 from gradcheck_tool.remedy.insert_norm.kinds import LEAST_CHANNELS, MOST_GROUPS
 from gradcheck_tool.remedy.patch.imports import module_name
 from gradcheck_tool.remedy.patch.proposal import Refused
-from gradcheck_tool.remedy.patch.scene import Made, Scene, Wanted
+from gradcheck_tool.remedy.patch.scene import Layer, Made, Scene, Wanted
 from gradcheck_tool.remedy.patch.source import Source
 from gradcheck_tool.remedy.patch.spelling import is_constructor, moved, placement, size_of
 from gradcheck_tool.results import Insertion
@@ -33,9 +33,9 @@ def comprehension(source: Source, node: cst.CSTNode) -> cst.CSTNode | None:
     return None
 
 
-def constructor(scene: Scene, wanted: Wanted) -> Made | None:
+def constructor(scene: Scene, layer: Layer) -> Made | None:
     """What constructs the layer, as far as it is in the user's files."""
-    return next(scene.made(wanted.stack), None)
+    return next(scene.made(layer.stack), None)
 
 
 def norm_text(
