@@ -131,9 +131,18 @@ def loop_around(source: Source, node: cst.CSTNode, name: str) -> cst.For | None:
 
 def free_variable(source: Source, node: cst.CSTNode, layer: str, word: str = "norm") -> str:
     """`norm`, or `layer_norm` where the function has that already."""
-    inside = scope(source, node)
-    taken = names_in(inside) if inside is not None else set()
+    taken = _names_around(source, node)
     return free(word if word not in taken else f"{layer}_{word}", taken.__contains__)
+
+
+def free_name(source: Source, node: cst.CSTNode, wanted: str) -> str:
+    """`wanted`, or with a number where the function around `node` has that already."""
+    return free(wanted, _names_around(source, node).__contains__)
+
+
+def _names_around(source: Source, node: cst.CSTNode) -> set[str]:
+    inside = scope(source, node)
+    return names_in(inside) if inside is not None else set()
 
 
 def names_in(node: cst.CSTNode) -> set[str]:

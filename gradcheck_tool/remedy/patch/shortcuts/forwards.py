@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 import libcst as cst
 from torch import nn
 
-from gradcheck_tool.remedy.patch.calls import Site, names_in
+from gradcheck_tool.remedy.patch.calls import Site, free_name, names_in
 from gradcheck_tool.remedy.patch.classes import bound, statement_of
 from gradcheck_tool.remedy.patch.lists import below_complete, bound_list
 from gradcheck_tool.remedy.patch.names import free
@@ -185,7 +185,7 @@ def _lead_around(scene: Scene, group: Sequence[Around], site: Site, factor: str,
     simple = not any(every(read, cst.Call)) and not any(every(read, cst.NamedExpr))
     replaced: list[Splice] = []
     if not simple or names_in(read) & _bound_between(source, begins, ends):
-        value, text = text, _free_name(source, call, "shortcut")
+        value, text = text, free_name(source, call, "shortcut")
         scene.change(source, source.above(begins, f"{text} = ({value})" if "\n" in value else f"{text} = {value}"))
         replaced = [Splice(*source.outer_span(read), text)] * (not simple)
     elif not isinstance(read, (cst.Name, cst.Attribute, cst.Subscript)):
@@ -195,16 +195,11 @@ def _lead_around(scene: Scene, group: Sequence[Around], site: Site, factor: str,
         return
     if not isinstance(ends, (cst.Assign, cst.AnnAssign, cst.Return)) or ends.value is not end:
         raise Refused(f"the block of {name} ends within a larger expression")
-    span, block = source.outer_span(end), _free_name(source, end, "block")
+    span, block = source.outer_span(end), free_name(source, end, "block")
     within = begins is ends  # what is replaced is in the text that moves
     scene.change(source, *replaced * (not within))
     scene.change(source, source.above(ends, f"{block} = {source.spliced(replaced if within else [], *span)}"))
     scene.change(source, Splice(*span, f"{block} if {factor} is None else {text} + {factor} * {block}"))
-
-
-def _free_name(source: Source, node: cst.CSTNode, wanted: str) -> str:
-    inside = scope(source, node)
-    return free(wanted, (names_in(inside) if inside is not None else set()).__contains__)
 
 
 def _sum(source: Source, end: cst.BaseExpression, before: str) -> list[Splice]:

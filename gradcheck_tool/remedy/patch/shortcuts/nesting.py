@@ -11,7 +11,7 @@ from itertools import pairwise
 import libcst as cst
 from torch import nn
 
-from gradcheck_tool.remedy.patch.calls import names_in
+from gradcheck_tool.remedy.patch.calls import free_name, names_in
 from gradcheck_tool.remedy.patch.elements import Place, place_of
 from gradcheck_tool.remedy.patch.names import free
 from gradcheck_tool.remedy.patch.proposal import Refused
@@ -21,7 +21,7 @@ from gradcheck_tool.remedy.patch.shortcuts.factors import factor_text
 from gradcheck_tool.remedy.patch.source import Source, Splice, every
 from gradcheck_tool.remedy.patch.spelling import input_size_of, size_of
 from gradcheck_tool.remedy.patch.styling import width_of
-from gradcheck_tool.remedy.patch.writing import class_name, comprehension, constructor, scope
+from gradcheck_tool.remedy.patch.writing import class_name, comprehension, constructor
 
 _CLASS = '''class {name}({sequential}):
     """x + scale * block(x). The scale starts at zero, so that the block starts as the identity."""
@@ -91,8 +91,7 @@ class Nesting:
         either = f"{name} if {sizes[0]} == {sizes[1]} else {sequential}"
         if comprehension(source, place.node) is not None:
             return f"({either})"
-        inside = scope(source, place.node)
-        variable = free("block", (names_in(inside) if inside is not None else set()).__contains__)
+        variable = free_name(source, place.node, "block")
         self.scene.change(source, source.above(source.statement(place.node), f"{variable} = {either}"))
         return variable
 
@@ -160,22 +159,20 @@ def _joined(source: Source, places: Sequence[Place], name: str) -> list[Splice]:
             raise apart
         if all(place.name is None for place in places):
             return _wrapped(source, spans, name, _is_whole_tuple(source, nodes))
-        stop, last = _end(source, nodes[0]), _end(source, nodes[-1])
-        if "#" in source.text[stop:last]:
-            raise Refused("the layers of one block have comments between them")
-        return [*inside, Splice(stop, last, "")]
+        return [*inside, *(_taken_out(source, before, node) for before, node in pairwise(nodes))]
     lines = [source.parent(node) for node in nodes]
     if not all(isinstance(line, cst.SimpleStatementLine) and len(line.body) == 1 for line in lines):
         raise apart
     if not _are_neighbours(source, [line for line in lines if line is not None]):
         raise apart
-    return [*inside, *(_line(source, node) for node in nodes[1:])]
+    return [*inside, *(_taken_out(source, before, node) for before, node in pairwise(nodes))]
 
 
-def _end(source: Source, node: cst.CSTNode) -> int:
-    """Where an element ends, with the parentheses around it."""
+def _span(source: Source, node: cst.CSTNode) -> tuple[int, int]:
+    """Where an element or a statement stands, with the parentheses around it."""
     value = getattr(node, "value", None)
-    return source.outer_span(value)[1] if isinstance(value, cst.BaseExpression) else source.span(node)[1]
+    whole = isinstance(node, cst.Element) or (isinstance(node, cst.Arg) and node.keyword is None)
+    return source.outer_span(value) if whole and isinstance(value, cst.BaseExpression) else source.span(node)
 
 
 def _is_whole_tuple(source: Source, nodes: Sequence[cst.CSTNode]) -> bool:
@@ -215,18 +212,21 @@ def _are_neighbours(source: Source, nodes: Sequence[cst.CSTNode]) -> bool:
     return beside[at : at + len(nodes)] == list(nodes)
 
 
-def _line(source: Source, node: cst.CSTNode) -> Splice:
-    """What takes the line of a statement out.
+def _taken_out(source: Source, before: cst.CSTNode, node: cst.CSTNode) -> Splice:
+    """What takes a statement or an element out: with its line, if it has that for itself, else with the comma.
 
     Raises:
         Refused: there is a comment on it.
     """
-    start, end = source.line_start(source.span(node)[0]), source.span(node)[1]
+    start, end = _span(source, node)
     stop = source.text.find(source.newline, end)
     stop = len(source.text) if stop < 0 else stop + len(source.newline)
-    if source.text[end:stop].strip():
+    if source.is_first_on_line(start) and source.text[end:stop].strip() in ("", ","):
+        return Splice(source.line_start(start), stop, "")
+    behind = _span(source, before)[1]
+    if "#" in source.text[behind:end] or isinstance(node, cst.BaseSmallStatement):
         raise Refused("the layers of one block have comments between them")
-    return Splice(start, stop, "")
+    return Splice(behind, end, "")
 
 
 def _above_all(source: Source, node: cst.CSTNode, text: str) -> Splice:
