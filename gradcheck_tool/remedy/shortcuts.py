@@ -2,7 +2,8 @@
 y = x + α f(x), α a new parameter that starts at zero (ReZero: Bachlechner et al. 2020, ReZero is all you need, section
 3; the shortcuts: He et al. 2016, Deep residual learning).
 
-A block is here all that lies between what weight layers read and what the next ones read: activation, gate, dropout.
+A block is here all that lies between what weight layers read and what the next ones read, or what is pooled, flattened
+or otherwise moved on the way to them: activation, gate, dropout.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _KEEPING = """
 _KEEPS_PLACES = frozenset(_KEEPING.split())
 """Passing ops behind which an element stands for the same unit and position as before, where the shape is the same: a
 gate's halves are cut apart by `chunk`."""
-_THROUGH = (Kind.ACTIVATION, Kind.NORMALIZATION, Kind.MIXING, Kind.SUM, Kind.PRODUCT, Kind.SOFTMAX, Kind.STATISTIC)
+_THROUGH = (Kind.ACTIVATION, Kind.NORMALIZATION, Kind.SUM, Kind.PRODUCT, Kind.SOFTMAX, Kind.STATISTIC)
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,8 @@ class _Finder:
         return [user for user in reading if user in self.structure.reaches_output]
 
     def _inside(self, beginning: list[fx.Node]) -> tuple[fx.Node, set[fx.Node]] | str:
-        """The one node behind some calls that the next weight layers read, and all nodes up to there; or why there is
-        none."""
+        """The one node behind some calls that the next weight layers read, or what moves its values on the way to them,
+        and all nodes up to there; or why there is none."""
         seen, pending = set(beginning), list(beginning)
         ends: dict[fx.Node, None] = {}
         while pending:
@@ -170,24 +171,28 @@ class _Finder:
             for user in self._readers(node):
                 if user.op == "output":
                     return "its block goes to the model's output"
-                if user in self.calls:
-                    if node not in user.all_input_nodes:
-                        return "its block is written in place, under another name"
+                if user in self.calls and node not in user.all_input_nodes:
+                    return "its block is written in place, under another name"
+                if user in self.calls or self._moves_on(node, user):
                     ends[node] = None
                 elif user not in seen:
-                    if not self._keeps_places(user):
-                        return "its block moves values to other places"
                     seen.add(user)
                     pending.append(user)
         if len(ends) != 1:
             return "its block has more than one end"
         (end,) = ends
-        if end in beginning or not is_tensor(end) or any(user not in self.calls for user in self._readers(end)):
+        if end in beginning:
+            return "its block moves values to other places"
+        if not is_tensor(end) or any(user in seen for user in self._readers(end)):
             return "its block has more than one end"
         return end, seen
 
-    def _keeps_places(self, node: fx.Node) -> bool:
-        operation = self.structure.operations.get(node)
+    def _moves_on(self, node: fx.Node, user: fx.Node) -> bool:
+        """Whether behind `user` an element stands for another unit or position than one of `node`, which it reads; the
+        mean that a norm subtracts is no pooling."""
+        operation = self.structure.operations.get(user)
         if operation is None:
-            return False
-        return operation.kind in _THROUGH or operation.name.lower() in _KEEPS_PLACES
+            return True
+        if operation.kind is Kind.MIXING:
+            return self._readers(node) == [user] and user.meta.get("shape") != node.meta.get("shape")
+        return operation.kind not in _THROUGH and operation.name.lower() not in _KEEPS_PLACES

@@ -137,6 +137,26 @@ CASES = {
             "+            x = block if scale is None else x + scale * block",
         ],
     ),
+    "the last layer of a list without an activation": (
+        net(
+            SIZES.replace("16)\n", "16, 10)\n"),
+            """        for i, fc in enumerate(self.fcs):
+            x = fc(x)
+            if i < len(self.fcs) - 1:
+                x = x.relu()
+        return x""",
+        ),
+        [
+            "+        self.scales = nn.ParameterList([",
+            f"+            {FACTOR} if layer.in_features == layer.out_features else None",
+            "+            for layer in self.fcs",
+            "+        ])",
+            "+            shortcut = x",
+            "-                x = x.relu()",
+            "+                block = x.relu()",
+            "+                x = block if self.scales[i] is None else shortcut + self.scales[i] * block",
+        ],
+    ),
     "attributes": (
         net(
             "\n".join(f"        self.fc{i} = nn.Linear(width, width)" for i in range(1, 5)),
@@ -291,15 +311,15 @@ REFUSED = {
         ),
         "fc is called several times, and each call needs a factor of its own",
     ),
-    "a branch within": (
+    "a loop within": (
         net(
             LIST,
             """        for layer in self.layers:
             x = layer(x)
-            if x.dim() > 1:
+            for _ in range(1):
                 x = x.tanh()""",
         ),
-        "between the beginning and the end of the block of layers.0 forward branches",
+        "forward does not come from the beginning of the block of layers.0 to its end in one go",
     ),
     "a bare weight": (
         net(

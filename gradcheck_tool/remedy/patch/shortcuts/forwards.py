@@ -176,8 +176,8 @@ def _lead_around(scene: Scene, group: Sequence[Around], site: Site, factor: str,
     if scope(found[0], end) is not scope(source, call) or comprehension(source, call) is not None:
         raise Refused(f"the block of {name} ends in another function than it begins in")
     begins, ends = source.statement(call), source.statement(end)
-    if source.parent(source.parent(begins) or begins) is not source.parent(source.parent(ends) or ends):
-        raise Refused(f"between the beginning and the end of the block of {name} forward branches")
+    if not _comes_after(source, begins, ends):
+        raise Refused(f"forward does not come from the beginning of the block of {name} to its end in one go")
     read = _read(source, call, name)
     if scene.calling.intersection(every(read, cst.BaseExpression)):  # type: ignore[type-abstract]
         raise Refused(f"what {name} reads is computed where it is called, and has no name of its own in forward")
@@ -200,6 +200,17 @@ def _lead_around(scene: Scene, group: Sequence[Around], site: Site, factor: str,
     scene.change(source, *replaced * (not within))
     scene.change(source, source.above(ends, f"{block} = {source.spliced(replaced if within else [], *span)}"))
     scene.change(source, Splice(*span, f"{block} if {factor} is None else {text} + {factor} * {block}"))
+
+
+def _comes_after(source: Source, first: cst.BaseSmallStatement, last: cst.BaseSmallStatement) -> bool:
+    """Whether whenever `last` is reached `first` was, in the same turn of the same loop."""
+    body = source.parent(source.parent(first) or first)
+    for around in source.parents(last):
+        if around is body:
+            return True
+        if not isinstance(around, (cst.SimpleStatementLine, cst.IndentedBlock, cst.If, cst.Else, cst.With)):
+            return False
+    return False
 
 
 def _sum(source: Source, end: cst.BaseExpression, before: str) -> list[Splice]:
