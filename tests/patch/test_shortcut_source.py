@@ -96,6 +96,21 @@ CASES = {
             "+            x = shortcut + self.scales[i] * x.tanh()",
         ],
     ),
+    "two statements on a line": (
+        net(
+            "\n".join(f"        self.fc{i} = nn.Linear(width, width)" for i in (1, 2)),
+            "        x = self.fc1(x)\n        x = x.relu(); x = self.fc2(x)\n        x = x.relu()",
+        ),
+        [
+            f"+        self.scale1 = {FACTOR}",
+            f"+        self.scale2 = {FACTOR}",
+            "+        shortcut = x",
+            "-        x = x.relu(); x = self.fc2(x)",
+            "-        x = x.relu()",
+            "+        x = shortcut + self.scale1 * x.relu(); shortcut = x; x = self.fc2(x)",
+            "+        x = shortcut + self.scale2 * x.relu()",
+        ],
+    ),
     "a gate, which is no call": (
         net(
             f"{LIST}\n{LIST.replace('layers', 'gates')}",
@@ -310,6 +325,13 @@ REFUSED = {
             "        for _ in range(3):\n            x = F.relu(self.fc(x))",
         ),
         "fc is called several times, and each call needs a factor of its own",
+    ),
+    "a Sequential that is called twice": (
+        net(
+            "        self.body = nn.Sequential(nn.Linear(width, width), nn.Tanh())",
+            "        x = self.body(self.body(x))",
+        ),
+        r"body.0 is called several times, and each call needs a factor of its own",
     ),
     "a loop within": (
         net(

@@ -144,11 +144,11 @@ class Source:
         return self.line_after(self.span(line)[1], indent + text)
 
     def above(self, statement: cst.BaseSmallStatement, text: str) -> Splice:
-        """`text` as a statement of its own above `statement`."""
+        """`text` as a statement of its own above `statement`; in front of it, where others stand on its line."""
         line = self.parent(statement)
         assert line is not None
         at = self.span(line)[0]
-        if isinstance(line, cst.SimpleStatementSuite):
+        if isinstance(line, cst.SimpleStatementSuite) or self.span(statement)[0] != at:
             at = self.span(statement)[0]
             return Splice(at, at, f"{text}; ")
         indent = self.indent_at(at)

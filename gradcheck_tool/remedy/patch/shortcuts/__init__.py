@@ -41,6 +41,10 @@ def propose_shortcuts(
         if isinstance(step, Shortcut)
         for call, end in [blocks[step.layer]]
     ]
+    calls = Counter(around.layer.layer for around in arounds)
+    again = next((layer for layer, count in calls.items() if count > 1), None)
+    if again is not None:
+        raise Refused(f"{again} is called several times, and each call needs a factor of its own")
     homes: dict[tuple[str, ...], list[Around]] = defaultdict(list)
     for around in arounds:
         homes[_home(scene, around)].append(around)

@@ -43,8 +43,6 @@ def with_attributes(scene: Scene, groups: Sequence[Sequence[Around]]) -> None:
     names: list[str] = []
     for group in groups:
         layer = group[0].layer
-        if len({around.layer.layer for around in group}) < len(group):
-            raise Refused(f"{layer.layer} is called several times, and each call needs a factor of its own")
         layers = [getattr(module, layer.attribute, None) for module in instances]
         source, statement, made = statement_of(scene, layer)
         what = bound(statement, layer.attribute)
