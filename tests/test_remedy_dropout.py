@@ -40,7 +40,7 @@ def test_so_much_is_left_that_inputs_are_seen(probabilities: tuple[float, ...]) 
     fixed = LessDropout().apply(capture(model, case.inputs)[0], plan, case)
     left = [module.p for module in fixed.modules() if isinstance(module, nn.Dropout)]
     assert len(left) == len(probabilities)
-    assert math.prod(1 - p for p in left) == pytest.approx(LEFT)
+    assert math.prod(1 - p for p in left) == pytest.approx(LEFT, rel=5e-3)
     assert [module.p for module in model if isinstance(module, nn.Dropout)] == list(probabilities)
     assert fixed.state_dict().keys() == model.state_dict().keys()
 
@@ -61,7 +61,7 @@ def test_a_module_that_is_called_twice_counts_twice() -> None:
     model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), drop, nn.Linear(WIDTH, WIDTH), nn.ReLU(), drop)
     (step,) = LessDropout().plan(case_of(model)).steps
     assert isinstance(step, DropoutChange)
-    assert (1 - step.new) ** 2 == pytest.approx(LEFT)
+    assert (1 - step.new) ** 2 == pytest.approx(LEFT, rel=5e-3)
 
 
 def test_auto_takes_it_where_nothing_else_helps() -> None:

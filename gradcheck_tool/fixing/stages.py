@@ -20,8 +20,10 @@ from gradcheck_tool.measuring import measurable, measure
 from gradcheck_tool.remedy.activations import ChangeActivation
 from gradcheck_tool.remedy.base import Case, Plan, Remedy
 from gradcheck_tool.remedy.combination import Combination, Stage
+from gradcheck_tool.remedy.dropout import LessDropout
 from gradcheck_tool.remedy.insert_norm import InsertNorm, insertions_of
 from gradcheck_tool.remedy.patch.activating import kinds_after, propose_activations
+from gradcheck_tool.remedy.patch.dropouts import propose_dropouts
 from gradcheck_tool.remedy.patch.expectation import Checked, Expected, expect
 from gradcheck_tool.remedy.patch.initializing import draws_of, propose_draws
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
@@ -83,9 +85,7 @@ def patch_remedy(
     stages = _stages(remedy, plan)
     for one, _ in stages:
         if type(one) not in _WAYS:
-            raise Refused(
-                f"{one.name} is not written into a source; norms, new weights, shortcuts and other activations are"
-            )
+            raise Refused(f"{one.name} is not written into a source: the library has the model")
     before: dict[Path, bytes] = {}
     after: dict[Path, bytes] = {}
     change = Change(Proposal(before, after))
@@ -159,6 +159,12 @@ def _exchange(scene: _Scene, remedy: Remedy, plan: Plan) -> _Way:
     return proposals, checking(expected, scene.request)
 
 
+def _lower(scene: _Scene, remedy: Remedy, plan: Plan) -> _Way:
+    model, structure = scene.subject.model, scene.structure
+    proposal = propose_dropouts(model, structure, plan.steps, scene.subject.origins)
+    return [proposal], checking(lambda: scene.expected(remedy, plan), scene.request)
+
+
 def _lead_around(scene: _Scene, remedy: Remedy, plan: Plan) -> _Way:
     model, structure = scene.subject.model, scene.structure
     proposal, made = propose_shortcuts(model, structure, plan.steps, scene.subject.origins)
@@ -180,5 +186,6 @@ _WAYS: Mapping[type, Callable[[_Scene, Remedy, Plan], _Way]] = {
     Reinitialize: _redraw,
     ChangeActivation: _exchange,
     AddShortcuts: _lead_around,
+    LessDropout: _lower,
     InsertNorm: _insert,
 }

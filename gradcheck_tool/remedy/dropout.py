@@ -54,7 +54,7 @@ class LessDropout:
         dropouts = [(name, module.p) for name, module in found if isinstance(module, _DropoutNd) and 0 < module.p < 1]
         if not dropouts or math.prod(1 - p for _, p in dropouts) >= ENOUGH:
             return Plan()
-        share = 1 - LEFT ** (1 / len(dropouts))
+        share = float(f"{1 - LEFT ** (1 / len(dropouts)):.2g}")  # as a person would write it
         steps: dict[str, Step] = {
             name: DropoutChange(name, p, share, case.births.get(name)) for name, p in dropouts if p > share
         }
