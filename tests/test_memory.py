@@ -48,11 +48,15 @@ with open("/proc/self/statm") as statm:
     taken = int(statm.read().split()[0]) * resource.getpagesize()
 limit = taken + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-verb, options = {"probe": (gct.probe, {}), "fix": (gct.fix, {"min_depth": 1}), "auto": (gct.fix, {"auto": True})}[
-    sys.argv[1]
-]
+verb, options = {
+    "probe": (gct.probe, {}),
+    "fix": (gct.fix, {"min_depth": 1}),
+    "auto": (gct.fix, {"auto": True}),
+    "nothing": (gct.fix, {}),
+}[sys.argv[1]]
 try:
-    verb(model, torch.randn(8, 4000), **options)
+    result = verb(model, torch.randn(8, 4000), **options)
+    print(result.plan, result.before, *result.advice, sep="; ")
 except gct.GradtoolError as error:
     print(error)
 """
@@ -67,3 +71,13 @@ def test_too_little_memory_is_said_in_one_line(verb: str, room: int) -> None:
     )
     assert "not enough memory for Sequential: its parameters take 0.19 GB" in ran.stdout
     assert len(ran.stdout.splitlines()) == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of a process's memory is Linux's")
+def test_that_there_is_nothing_to_insert_is_said_with_little_memory_too() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", LARGE, "nothing", "220000000"], capture_output=True, text=True, check=True, env=ENV
+    )
+    assert ran.stdout == (
+        "(); None; there was not enough memory to probe the model: take a smaller batch or fewer layers for that\n"
+    )

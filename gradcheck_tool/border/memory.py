@@ -29,7 +29,7 @@ def tells_of_memory(work: Callable[Concatenate[Subject, _P], _R]) -> Callable[Co
         try:
             return work(subject, *args, **kwargs)
         except Exception as error:
-            if not any(map(_is_lack_of_memory, _with_causes(error))):
+            if not is_lack_of_memory(error):
                 raise
             model = subject.model
             size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) / 1e9
@@ -44,6 +44,11 @@ def tells_of_memory(work: Callable[Concatenate[Subject, _P], _R]) -> Callable[Co
     return told
 
 
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that it was raised from, says that memory ran out."""
+    return any(map(_says_so, _with_causes(error)))
+
+
 def _with_causes(error: BaseException) -> list[BaseException]:
     """`error` and what it was raised from, each once: one that is raised again `from` itself is its own cause."""
     found = [error]
@@ -52,7 +57,7 @@ def _with_causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _is_lack_of_memory(error: BaseException) -> bool:
+def _says_so(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, (RuntimeError, GradtoolError)) and "DefaultCPUAllocator" in str(error)

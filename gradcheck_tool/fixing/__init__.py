@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gradcheck_tool import auditing
+from gradcheck_tool.auditing import Reading
+from gradcheck_tool.border.memory import is_lack_of_memory
 from gradcheck_tool.capturing import CapturedModule, capture
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.fixing import weights
@@ -24,7 +26,7 @@ from gradcheck_tool.remedy.outcome import improved, reached
 from gradcheck_tool.remedy.patch.proposal import diff
 from gradcheck_tool.remedy.patch.proposing import keeps_bias
 from gradcheck_tool.remedy.plan import covered
-from gradcheck_tool.results import FixResult, Insertion, Skip
+from gradcheck_tool.results import FixResult, GradientProfile, Insertion, Skip
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.request import LoadRequest
 
@@ -78,7 +80,7 @@ def fix(
     over = covered(reading.structure.chains, min_depth)
     growth = growth_foreseen(case, plan) if not keep_function else None  # that is of fresh norms
     tell("probing", 1, _STEPS)
-    before = measure(subject, seed, reading, over or None) if has_weights else None
+    before = _measured(subject, seed, reading, over, needed=bool(plan)) if has_weights else None
     over = reached(over, before)
     tell("rewriting", 2, _STEPS)
     captured: CapturedModule = capture(model, subject.inputs)[0]
@@ -131,8 +133,26 @@ def fix(
         patch_refused=change.refused,
         function_change=function_change,
         weights=str(save_weights) if plan and save_weights is not None else None,
-        advice=advice(Findings(plan, before, after, growth, redrawn, trained, samples), request),
+        advice=(
+            *([_NOT_MEASURED] if before is None and has_weights else ()),
+            *advice(Findings(plan, before, after, growth, redrawn, trained, samples), request),
+        ),
     )
+
+
+_NOT_MEASURED = "there was not enough memory to probe the model: take a smaller batch or fewer layers for that"
+
+
+def _measured(
+    subject: Subject, seed: int, reading: Reading, over: Sequence[Sequence[str]], *, needed: bool
+) -> GradientProfile | None:
+    """The model as it is; None where a probe is not `needed`, since there is nothing to insert, and memory runs out."""
+    try:
+        return measure(subject, seed, reading, over or None)
+    except Exception as error:  # of the user's code too: what it ran out of is the same
+        if needed or not is_lack_of_memory(error):
+            raise
+        return None
 
 
 def _require(plan: Sequence[Insertion], has_weights: bool, keep_function: bool, save_weights: Path | None) -> None:
