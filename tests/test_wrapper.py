@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.remedy.patch.proposal import Refused
@@ -217,6 +218,19 @@ GATED = """
 """
 
 
+def loads_what_healed(module: str, build: str, factor: str, healed: nn.Module) -> None:
+    """That a module in the current folder builds a model with 30 factors of that name, which takes `fixed.pt` and then
+    gives what `healed` gives."""
+    model = getattr(importlib.import_module(module), build)()
+    del sys.modules[module]
+    assert [key for key in model.state_dict() if key.endswith("scale")] == [
+        f"blocks.{number}.{factor}" for number in range(30)
+    ]
+    model.load_state_dict(torch.load("fixed.pt", weights_only=True))
+    x = torch.randn(5, 20)
+    torch.testing.assert_close(model(x), healed(x))
+
+
 def test_with_shortcuts_it_builds_what_healed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gated.py").write_text(textwrap.dedent(GATED))
@@ -227,14 +241,7 @@ def test_with_shortcuts_it_builds_what_healed(tmp_path: Path, monkeypatch: pytes
     assert result.patch_refused is not None
     assert "ends in another function than it begins in" in result.patch_refused
     monkeypatch.syspath_prepend(tmp_path)
-    model = importlib.import_module("with_shortcuts").build_model()
-    del sys.modules["with_shortcuts"]
-    assert [key for key in model.state_dict() if key.endswith("_scale")] == [
-        f"blocks.{number}.lift_scale" for number in range(30)
-    ]
-    model.load_state_dict(torch.load(tmp_path / "fixed.pt", weights_only=True))
-    x = torch.randn(5, 20)
-    torch.testing.assert_close(model(x), result.model(x))
+    loads_what_healed("with_shortcuts", "build_model", "lift_scale", result.model)
 
 
 def test_the_changed_source_loads_the_weights_that_healed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,14 +256,7 @@ def test_the_changed_source_loads_the_weights_that_healed(tmp_path: Path, monkey
     assert "return x + self.scale * (value * torch.relu(gate))" in (tmp_path / "gated_inline.py").read_text()
     del sys.modules["gated_inline"]
     monkeypatch.syspath_prepend(tmp_path)
-    model = importlib.import_module("gated_inline").Net()
-    del sys.modules["gated_inline"]
-    assert [key for key in model.state_dict() if key.endswith("scale")] == [
-        f"blocks.{number}.scale" for number in range(30)
-    ]
-    model.load_state_dict(torch.load(tmp_path / "fixed.pt", weights_only=True))
-    x = torch.randn(5, 20)
-    torch.testing.assert_close(model(x), result.model(x))
+    loads_what_healed("gated_inline", "Net", "scale", result.model)
 
 
 def test_new_weights_and_shortcuts_are_made_as_planned(project: Path) -> None:

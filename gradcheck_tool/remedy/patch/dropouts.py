@@ -14,6 +14,7 @@ from gradcheck_tool.remedy.dropout import DropoutChange
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
 from gradcheck_tool.remedy.patch.scene import Made, Scene
 from gradcheck_tool.remedy.patch.source import Source, Splice, every, gives, last_name
+from gradcheck_tool.remedy.patch.spelling import argument_of
 from gradcheck_tool.sources import Stack
 
 
@@ -85,7 +86,4 @@ def _given(call: cst.Call, position: int, keyword: str, name: str) -> cst.BaseEx
     """The argument of a call at a position, or of a keyword; None where it has none."""
     if any(argument.star for argument in call.args):
         raise Refused(f"the probability of {name} is in no argument of its own")
-    for at, argument in enumerate(call.args):
-        if argument.keyword.value == keyword if argument.keyword is not None else at == position:
-            return argument.value
-    return None
+    return argument_of(call, position, keyword)

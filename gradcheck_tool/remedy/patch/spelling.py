@@ -70,18 +70,21 @@ def _place_of_size(source: Source, node: cst.BaseExpression, module: nn.Module |
     return None
 
 
+def argument_of(call: cst.Call, position: int, keyword: str) -> cst.BaseExpression | None:
+    """The argument of a call at a position, or of a keyword; None where it has none, or a star hides which it is."""
+    if any(argument.star == "*" for argument in call.args):
+        return None
+    for at, argument in enumerate(call.args):
+        if argument.star:
+            continue
+        if argument.keyword.value == keyword if argument.keyword is not None else at == position:
+            return argument.value
+    return None
+
+
 def _argument(source: Source, node: cst.BaseExpression, position: int, keyword: str) -> str | None:
     """The text of an argument of a call, if it may be written a second time."""
-    expression: cst.BaseExpression | None = None
-    for at, argument in enumerate(node.args if isinstance(node, cst.Call) else ()):
-        if argument.star:
-            if argument.star == "*":
-                return None
-        elif argument.keyword is not None:
-            if argument.keyword.value == keyword:
-                expression = argument.value
-        elif at == position:
-            expression = argument.value
+    expression = argument_of(node, position, keyword) if isinstance(node, cst.Call) else None
     if expression is None or not _can_be_copied(expression):
         return None
     start, end = source.span(expression)

@@ -5,7 +5,7 @@ nn.ReLU())`, of a class that is added to the file.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import libcst as cst
@@ -15,7 +15,7 @@ from gradcheck_tool.remedy.patch.calls import free_name, names_in
 from gradcheck_tool.remedy.patch.elements import Place, place_of
 from gradcheck_tool.remedy.patch.names import free
 from gradcheck_tool.remedy.patch.proposal import Refused
-from gradcheck_tool.remedy.patch.scene import Scene, is_weight_layer
+from gradcheck_tool.remedy.patch.scene import Layer, Scene, is_weight_layer
 from gradcheck_tool.remedy.patch.shortcuts.around import Around, keeps_size
 from gradcheck_tool.remedy.patch.shortcuts.factors import factor_text
 from gradcheck_tool.remedy.patch.source import Source, Splice, every
@@ -59,33 +59,34 @@ class Nesting:
         source, node = places[0].source, places[0].node
         name = self._class(source, node)
         self.made[name] += len(group)
-        if self._others(places[0], group):
-            name = self._chosen(places[0], group, name)
-        elif any(self._others(place, group) for place in places[1:]):
+        modules = self.scene.modules
+        members = {id(modules[element]) for around in group for element in _elements(modules, around)}
+        others = [self._others(place, members) for place in places]
+        if others[0]:
+            name = self._chosen(places[0], first.layer, name, others[0])
+        elif any(others):
             raise Refused(f"one place makes the activation behind {first.layer.layer} and others")
         self.scene.change(source, *_joined(source, places, name))
 
-    def _others(self, place: Place, group: Sequence[Around]) -> list[nn.Module]:
-        """The modules without children that a place makes, and that are in no block of `group`."""
-        modules = self.scene.modules
-        members = {id(modules[name]) for around in group for name in _elements(modules, around)}
-        made = (modules[name] for name in self.scene.made_at(place.spot))
+    def _others(self, place: Place, members: Collection[int]) -> list[nn.Module]:
+        """The modules without children that a place makes, and whose id is none of `members`."""
+        made = (self.scene.modules[name] for name in self.scene.made_at(place.spot))
         return [module for module in made if id(module) not in members and not any(module.children())]
 
-    def _chosen(self, place: Place, group: Sequence[Around], name: str) -> str:
-        """The expression of the class of an element, at a place that makes blocks with and without a shortcut: it has
-        one where the sizes of the layer's input and output are equal.
+    def _chosen(self, place: Place, layer: Layer, name: str, others: Sequence[nn.Module]) -> str:
+        """The expression of the class of an element, at a place that makes blocks with and without a shortcut, `others`
+        being of the latter: it has one where the sizes of the layer's input and output are equal.
 
         Raises:
             Refused: that does not tell them apart.
         """
-        layer, source = group[0].layer, place.source
+        source = place.source
         made = constructor(self.scene, layer)
         sizes: tuple[str | None, str | None] = (None, None)
         if made is not None and made.source is source and made.spot == place.spot:
             module = self.scene.modules[layer.layer]
             sizes = input_size_of(source, made.node, module), size_of(source, made.node, module)
-        if None in sizes or any(keeps_size(other) for other in self._others(place, group)):
+        if None in sizes or any(map(keeps_size, others)):
             raise Refused(f"one place makes {layer.layer} and layers that get no shortcut")
         sequential = class_name(self.scene, source, made.node if made is not None else None, "Sequential")
         either = f"{name} if {sizes[0]} == {sizes[1]} else {sequential}"
