@@ -139,7 +139,7 @@ def fix(
     if auto and (norm, placement) != ("batch", "all"):
         raise ValueError("auto chooses the remedy: give neither a norm nor a placement beside it")
     subject = handed(model, example_inputs, input_size, seed, loss_fn, targets)
-    return fix_subject(
+    result = fix_subject(
         subject,
         norm=remedy.kind,
         auto=auto,
@@ -149,6 +149,9 @@ def fix(
         drop_bias=drop_bias,
         keep_function=keep_function,
     )
+    from gradcheck_tool.fixing.weights import with_own_weights  # which imports LibCST
+
+    return with_own_weights(subject, result)
 
 
 def check(

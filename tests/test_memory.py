@@ -74,10 +74,22 @@ def test_too_little_memory_is_said_in_one_line(verb: str, room: int) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of a process's memory is Linux's")
-def test_that_there_is_nothing_to_insert_is_said_with_little_memory_too() -> None:
+@pytest.mark.parametrize(
+    ("room", "more"),
+    [
+        pytest.param(
+            50_000_000,
+            "; there was not enough memory to copy the weights: .model shares them with the model that was given",
+            id="for no copy",
+        ),
+        pytest.param(220_000_000, "", id="for one copy"),
+    ],
+)
+def test_that_there_is_nothing_to_insert_is_said_with_little_memory_too(room: int, more: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", LARGE, "nothing", "220000000"], capture_output=True, text=True, check=True, env=ENV
+        [sys.executable, "-c", LARGE, "nothing", str(room)], capture_output=True, text=True, check=True, env=ENV
     )
     assert ran.stdout == (
-        "(); None; there was not enough memory to probe the model: take a smaller batch or fewer layers for that\n"
+        "(); None; there was not enough memory to probe the model: take a smaller batch or fewer layers for that"
+        f"{more}\n"
     )

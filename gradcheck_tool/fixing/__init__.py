@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -115,7 +114,6 @@ def fix(
     written = write(change, subject.target, output, in_place)
     if plan and save_weights is not None:
         weights.save_weights(save_weights, model, fixed, change)
-    fixed = copy.deepcopy(fixed)  # not before the probe and the check, which need the memory
     tell("done", _STEPS, _STEPS)
     return FixResult(
         target=subject.target,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -180,7 +179,7 @@ def auto_fix(
         renamed=change.renamed,
         diff=diff(change.proposal),
         written=written,
-        model=copy.deepcopy(best.model if best else captured),
+        model=best.model if best else captured,
         patch_refused=change.refused,
         weights=str(save_weights) if best and save_weights is not None else None,
         auto=True,

@@ -1,17 +1,41 @@
-"""The weights of a fixed model as a file, under the keys of the changed source, so that this can load them."""
+"""The weights of a fixed model: copied, or a file of them under the keys of the changed source, that this can load."""
 
 from __future__ import annotations
 
+import copy
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gradcheck_tool.border.memory import is_lack_of_memory, tells_of_memory
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.files import write_whole
 from gradcheck_tool.fixing.change import Change
+from gradcheck_tool.results import FixResult
+from gradcheck_tool.target import Subject
+
+_SHARED = "there was not enough memory to copy the weights: .model shares them with the model that was given"
+
+
+@tells_of_memory
+def with_own_weights(subject: Subject, result: FixResult) -> FixResult:
+    """`result` of a fix of `subject`, with a copy of its weights: what is trained is one model or the other.
+
+    Where nothing was changed and memory does not do for a copy, they are shared, and the advice says so.
+
+    Raises:
+        GradtoolError: memory does not do for a copy, and something was changed.
+    """
+    try:
+        return replace(result, model=copy.deepcopy(result.model))
+    except Exception as error:  # of the user's own `__deepcopy__` too
+        if result.plan or result.steps or not is_lack_of_memory(error):
+            raise
+        return replace(result, advice=(*result.advice, _SHARED))
 
 
 def save_weights(path: Path, model: nn.Module, fixed: nn.Module, change: Change) -> None:
