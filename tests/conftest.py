@@ -1,5 +1,5 @@
-"""One thread for every test: the models are small, and figures must not hang on how sums are split among threads; and a
-folder to work in, of which no module stays loaded."""
+"""One thread for every test: the models are small, and figures must not hang on how sums are split among threads; one
+process that the checks of patches are forked from; and a folder to work in, of which no module stays loaded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from gradcheck_tool.remedy.patch import processes
+
 # `pytest --hypothesis-profile=long` tries ten times as many random models.
 settings.register_profile("long", max_examples=1000, print_blob=True)
 
@@ -21,6 +23,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_nursery() -> Iterator[None]:
+    with processes.kept():
+        yield
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gradcheck_tool.capturing import capture
 from gradcheck_tool.measuring import measurable
 from gradcheck_tool.remedy.base import Case
 from gradcheck_tool.remedy.insert_norm import InsertNorm, insertions_of
+from gradcheck_tool.remedy.patch import processes
 from gradcheck_tool.remedy.patch import verify as verifying
 from gradcheck_tool.remedy.patch.expectation import expect
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
@@ -78,8 +80,10 @@ class Project:
         return {path.name: path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+@pytest.fixture(params=["a fork", "an interpreter"])
+def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    if request.param == "an interpreter":
+        monkeypatch.setattr(processes, "_NURSERY", ContextVar("none", default=None))
     folder, temporary = tmp_path / "project", tmp_path / "temporary"
     folder.mkdir()
     temporary.mkdir()
@@ -162,8 +166,8 @@ while True:
     except BaseException:
         pass
 """
-    with pytest.raises(Refused, match=r"was not done after 17 s; give it longer with --timeout SECONDS"):
-        project.verify({"blocks_of_verify_tests.py": PATCHED + loop}, timeout=8.0)
+    with pytest.raises(Refused, match=r"was not done after 11 s; give it longer with --timeout SECONDS"):
+        project.verify({"blocks_of_verify_tests.py": PATCHED + loop}, timeout=5.0)
     deadline = time.monotonic() + 10
     while any(map(runs, pids.read_text().split())) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -183,3 +187,50 @@ def runs(pid: str) -> bool:
 def test_a_thread_that_never_ends_does_not_keep_the_check(project: Project) -> None:
     threads = "\nimport threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
     assert project.verify({"blocks_of_verify_tests.py": PATCHED + threads}) == {}
+
+
+# the process that checks are forked from
+
+
+def test_each_check_has_the_surroundings_of_its_moment(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert project.verify({"blocks_of_verify_tests.py": PATCHED}) == {}
+    monkeypatch.setenv("WIDTH_OF_VERIFY_TESTS", "8")
+    (project.folder / "elsewhere").mkdir()
+    (project.folder / "elsewhere" / "named_of_verify_tests.py").write_text("WIDTH = 8\n")
+    monkeypatch.syspath_prepend(str(project.folder / "elsewhere"))
+    seen = """
+import os
+from pathlib import Path
+from named_of_verify_tests import WIDTH
+assert int(os.environ["WIDTH_OF_VERIFY_TESTS"]) == WIDTH
+assert Path("elsewhere").is_dir()
+"""
+    assert project.verify({"blocks_of_verify_tests.py": PATCHED + seen}) == {}
+
+
+def test_one_check_leaves_nothing_to_the_next(project: Project) -> None:
+    trace = "\nimport torch\nassert not hasattr(torch, 'trace_of_verify_tests')\ntorch.trace_of_verify_tests = 1\n"
+    for _ in range(2):
+        assert project.verify({"blocks_of_verify_tests.py": PATCHED + trace}) == {}
+
+
+def test_where_the_prepared_process_ends_another_is_started(project: Project) -> None:
+    murder = f"\nimport os, signal\nif os.getppid() != {os.getpid()}: os.kill(os.getppid(), signal.SIGKILL)\n"
+    for _ in range(2):
+        assert project.verify({"blocks_of_verify_tests.py": PATCHED + murder}) == {}
+
+
+def test_outside_nothing_is_prepared_and_at_the_end_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_NURSERY", ContextVar("own", default=None))
+    processes.prepare()
+    children = set(children_of(os.getpid()))
+    with processes.kept():
+        processes.prepare()
+        with processes.kept():
+            processes.prepare()
+        assert len(set(children_of(os.getpid())) - children) == 1
+    assert set(children_of(os.getpid())) <= children
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -1,8 +1,7 @@
-"""The process that `verify` starts: it loads the TARGET with the patched sources laid over the user's files, checks the
-model, and leaves the answer in `answer.json`.
+"""What `verify` runs in a fresh process: it loads the TARGET with the patched sources laid over the user's files,
+checks the model, and leaves the answer in `answer.json`.
 
-`checker.main` checks new norms, `checker.main_of_redrawn` new weights. Both take the folder from the command line;
-`sys.path` is that of the process that started them.
+The program "redrawn" checks new weights, "norms" everything else.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -28,25 +27,21 @@ from gradcheck_tool.target import load_model, load_subject, materialize
 from gradcheck_tool.target.overlay import overlaid
 
 
-def main() -> None:
-    """Writes the answer and ends the process, whatever threads the user's code has left behind."""
-    _reply(_norms)
+def run(program: str, folder: str | Path) -> NoReturn:
+    """Writes the answer and ends the process, whatever threads the user's code has left behind.
 
-
-def main_of_redrawn() -> None:
-    """The same, of weights that the source draws anew."""
-    _reply(_redrawn)
-
-
-def _reply(look: Callable[[Path, dict[str, Any]], dict[str, Any]]) -> None:
-    folder = Path(sys.argv[1])
+    Args:
+        program: "norms" or "redrawn".
+        folder: what `verify` has written to; the answer goes there too.
+    """
+    folder = Path(folder)
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     sys.argv = request["argv"]
     torch.set_num_threads(request["threads"])
     sources = {Path(path): base64.b64decode(source) for path, source in request["sources"].items()}
     with overlaid(sources):
         try:
-            found = look(folder, request["loading"])
+            found = _PROGRAMS[program](folder, request["loading"])
         except (Refused, GradtoolError) as error:
             found = {"refused": str(error)}
     answer = folder / "answer.json"
@@ -74,3 +69,6 @@ def _norms(folder: Path, loading: dict[str, Any]) -> dict[str, Any]:
     expected = handover.load(folder, elsewhere)
     checked = check(build, expected)
     return {"renamed": dict(checked.renamed), "norms": dict(checked.norms), "factors": list(checked.factors)}
+
+
+_PROGRAMS: dict[str, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {"norms": _norms, "redrawn": _redrawn}

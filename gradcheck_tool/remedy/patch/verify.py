@@ -1,16 +1,13 @@
 """A proposal is loaded and checked in a fresh process before anybody sees it. Nothing of the user's is written.
 
-The process is `checker`; it gets what it needs as files in a folder that is removed in any case.
+The process runs `checker`; it gets what it needs as files in a folder that is removed in any case.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,7 +17,7 @@ from typing import Any
 
 import torch
 
-from gradcheck_tool.remedy.patch import handover
+from gradcheck_tool.remedy.patch import handover, processes
 from gradcheck_tool.remedy.patch.expectation import Checked, Expected
 from gradcheck_tool.remedy.patch.proposal import Proposal, Refused
 from gradcheck_tool.remedy.patch.redrawn import Redrawn
@@ -28,7 +25,6 @@ from gradcheck_tool.target.request import LoadRequest
 
 _START = 60.0
 """Seconds for what is not the user's: a process that imports torch, and the comparison."""
-_PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from gradcheck_tool.remedy.patch import checker; checker.{}()"
 _LONGEST_REASON = 300
 
 
@@ -50,7 +46,7 @@ def verify(proposal: Proposal, expected: Expected, request: LoadRequest) -> Chec
         except (OSError, RuntimeError) as error:  # a full disk: torch says so in its own way
             raise Refused(f"the weights cannot be handed to the process that would check it: {error}") from error
 
-    answer = _in_fresh_process(proposal, request, save, "main")
+    answer = _in_fresh_process(proposal, request, save, "norms")
     return Checked(answer["renamed"], answer["norms"], answer["factors"])
 
 
@@ -67,7 +63,7 @@ def verify_redrawn(proposal: Proposal, expected: Redrawn, request: LoadRequest) 
         except OSError as error:
             raise Refused(f"the plan cannot be handed to the process that would check it: {error}") from error
 
-    _in_fresh_process(proposal, request, save, "main_of_redrawn")
+    _in_fresh_process(proposal, request, save, "redrawn")
 
 
 def _in_fresh_process(
@@ -99,32 +95,15 @@ def _in_fresh_process(
 
 def _run(folder: Path, limit: float | None, program: str) -> str | None:
     """Runs a program of the checker. Returns what went wrong with the process itself, if anything did."""
-    command = [sys.executable, "-P", "-B", "-c", _PROGRAM.format(program), str(folder), *sys.path]
-    with (folder / "output.txt").open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-        try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return f"it was not done after {limit:g} s; give it longer with --timeout SECONDS"
-        finally:
-            _end(process)
+    try:
+        code = processes.run(program, folder, limit)
+    except processes.OutOfTime:
+        return f"it was not done after {limit:g} s; give it longer with --timeout SECONDS"
     if code == 0:
         return None
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     last = _last_line(folder / "output.txt")
     return f"the process {how}" + (f" ({last})" if last else "")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process, and what it has started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    process.wait()
 
 
 def _last_line(file: Path) -> str:
