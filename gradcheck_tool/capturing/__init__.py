@@ -100,13 +100,13 @@ def _graph_of_batches(model: nn.Module, inputs: Inputs) -> tuple[Recording, list
         return _graph_of_one_batch(model, inputs, batch, error)
     refuse_data(first, model, several[0])
     try:
-        second = observe(model, several[1])
+        second = observe(model, several[1], first)
         compare_constants(first.constants, second.constants)
         others = {2 * samples: second.graph}
         try:
             with_free_batch(first.graph, samples, others)
         except Undecided:
-            others[2 * samples + 1] = observe(model, several[2]).graph
+            others[2 * samples + 1] = observe(model, several[2], first).graph
             with_free_batch(first.graph, samples, others)
     except (Different, GradtoolError) as error:
         return _graph_of_one_batch(model, inputs, batch, error)
@@ -163,7 +163,7 @@ def capture(model: nn.Module, inputs: Inputs) -> tuple[CapturedModule, tuple[Ste
     constants = dict(training.constants)
     if eval_graph is not None:
         constants |= _renamed_constants(evaluation, constants)
-    fixed = fixed_sizes(model, inputs)
+    fixed = fixed_sizes(model, inputs, evaluation)
     for graph in (training.graph, *([eval_graph] if eval_graph else [])):
         guard_sizes(graph, fixed)
         _settle(graph)

@@ -18,17 +18,25 @@ from gradcheck_tool.structures import map_tensors, tensors_in
 from gradcheck_tool.wording import size
 
 
-def observe(model: nn.Module, inputs: Inputs) -> Recording:
+def observe(model: nn.Module, inputs: Inputs, known: Recording | None = None) -> Recording:
     """Records one forward pass of `model` in the mode that it is in, and leaves it as it was.
 
     On the meta device first: no data, no memory. Where the model reads values, or holds what cannot be lent, one real
     pass on `inputs`.
 
+    Args:
+        model: what is recorded.
+        inputs: of the pass.
+        known: a recording of the same model in the same mode, with inputs of other sizes. It tells already whether the
+            model can be recorded on meta, and what a second call does.
+
     Raises:
         GradtoolError: the model's forward raises on these inputs.
     """
+    if known is not None and known.device != "meta":
+        return observe_for_real(model, inputs, known)
     try:
-        return _observe_on_meta(model, inputs)
+        return _observe_on_meta(model, inputs, known)
     except _KeptOutside:
         observe_for_real(model, inputs)  # fills those caches with data, for this recording and for every other
     except Exception as error:
@@ -37,20 +45,21 @@ def observe(model: nn.Module, inputs: Inputs) -> Recording:
                 hint = "its weights are on the meta device, where no value can be read: build it with weights"
                 raise blamed(error, f"forward of {type(model).__name__}", hint) from error
             raise forward_error(error, model, inputs) from error
-    return observe_for_real(model, inputs)
+    return observe_for_real(model, inputs, known)
 
 
 class _KeptOutside(Exception):
     """A cache outside of the model kept what was made on meta."""
 
 
-def _observe_on_meta(model: nn.Module, inputs: Inputs) -> Recording:
+def _observe_on_meta(model: nn.Module, inputs: Inputs, known: Recording | None) -> Recording:
     args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), lambda tensor: tensor.detach().to("meta"))
     given = {id(tensor) for tensor in tensors_in((args, kwargs))}
     with preserved(model) as held, on_meta(model, held) as lent:
         given.update(map(id, lent.values()))
         recording = record(model, args, kwargs, on_meta=True)[0]
-        recording = _with_second_call(recording, model, args, kwargs, on_meta=True)
+        if known is None:
+            recording = _with_second_call(recording, model, args, kwargs, on_meta=True)
     given.update(map(id, (*model.parameters(), *model.buffers())))
     if forgotten_outside(
         [tensor for ref in recording.held if (tensor := ref()) is not None and id(tensor) not in given]
@@ -59,8 +68,8 @@ def _observe_on_meta(model: nn.Module, inputs: Inputs) -> Recording:
     return recording
 
 
-def observe_for_real(model: nn.Module, inputs: Inputs) -> Recording:
-    """Records one forward pass on the values of `inputs`.
+def observe_for_real(model: nn.Module, inputs: Inputs, known: Recording | None = None) -> Recording:
+    """Records one forward pass on the values of `inputs`; what `known` is, `observe` says.
 
     Raises:
         GradtoolError: the model's forward raises on these inputs.
@@ -69,7 +78,7 @@ def observe_for_real(model: nn.Module, inputs: Inputs) -> Recording:
     try:
         with preserved(model, values=True):
             recording = record(model, args, kwargs)[0]
-            return _with_second_call(recording, model, args, kwargs)
+            return recording if known is not None else _with_second_call(recording, model, args, kwargs)
     except Exception as error:
         raise forward_error(error, model, inputs) from error
 

@@ -77,7 +77,7 @@ def refuse_data(recording: Recording, model: nn.Module, inputs: Inputs) -> None:
     if opaque or recording.device == META.type or any(tensor.is_meta for tensor in model.parameters()):
         return
     try:
-        other = observe_for_real(model, _with_other_values(inputs))
+        other = observe_for_real(model, _with_other_values(inputs), recording)
         node = differing(recording.graph, other.graph)
         names = [name for name, mine in recording.constants.items() if not _same(name, mine, other.constants)]
     except (Different, GradtoolError):
