@@ -21,8 +21,10 @@ from models_to_replay import MODELS, WIDTH, Batch, Case, features, function_of_l
 from torch import Tensor, fx, nn
 
 import gradcheck_tool as gct
+from gradcheck_tool.capturing import capture
 from gradcheck_tool.capturing.recorder import record
 from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.inputs import for_model
 from gradcheck_tool.structures import map_tensors, tensors_in
 
 EVERY_MODEL = pytest.mark.parametrize("case", MODELS.values(), ids=MODELS)
@@ -632,3 +634,26 @@ def test_a_part_that_stood_in_another_mode_follows_its_own(then: Callable[[nn.Mo
         torch.manual_seed(1)
         outputs.append(one(x))
     assert torch.equal(*outputs)
+
+
+class FirstCallCounts(nn.Module):
+    """Adds something to what it returns, but not the first time; `whole` says whether it looks at the batch size."""
+
+    def __init__(self, whole: bool) -> None:
+        super().__init__()
+        self.fc, self.whole, self.called = nn.Linear(6, 6), whole, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc(x).relu()
+        x = x if self.whole or len(x) == 3 else x * 2
+        x, self.called = (x + 1 if self.called else x), True
+        return x
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["at any batch size", "at one batch size only"])
+def test_what_a_second_call_does_otherwise_is_told(whole: bool) -> None:
+    model = FirstCallCounts(whole)
+    _, steered = capture(model, for_model(model, features(3)))
+    told = [one.reason for one in steered if one.reason.startswith("a second call does otherwise")]
+    assert len(told) == 1
+    assert any("batch size" in one.reason for one in steered) != whole

@@ -97,7 +97,7 @@ def _graph_of_batches(model: nn.Module, inputs: Inputs) -> tuple[Recording, list
     try:
         first = observe(model, several[0])
     except GradtoolError as error:
-        return _graph_of_one_batch(model, inputs, batch, error)
+        return _graph_of_one_batch(model, inputs, None, batch, error)
     refuse_data(first, model, several[0])
     try:
         second = observe(model, several[1], first)
@@ -109,14 +109,14 @@ def _graph_of_batches(model: nn.Module, inputs: Inputs) -> tuple[Recording, list
             others[2 * samples + 1] = observe(model, several[2], first).graph
             with_free_batch(first.graph, samples, others)
     except (Different, GradtoolError) as error:
-        return _graph_of_one_batch(model, inputs, batch, error)
+        return _graph_of_one_batch(model, inputs, first, batch, error)
     return first, []
 
 
 def _graph_of_one_batch(
-    model: nn.Module, inputs: Inputs, batch: int, error: Exception
+    model: nn.Module, inputs: Inputs, known: Recording | None, batch: int, error: Exception
 ) -> tuple[Recording, list[Steering]]:
-    only = observe(model, inputs)
+    only = observe(model, inputs, known)
     guard_batch(only.graph, batch)
     reason = f"the graph holds for batch size {batch} only, the model does otherwise at another: {error}"
     return only, [Steering(reason, None)]

@@ -17,6 +17,8 @@ from gradcheck_tool.state import on_meta, preserved
 from gradcheck_tool.structures import map_tensors, tensors_in
 from gradcheck_tool.wording import size
 
+_OTHERWISE = Steering("a second call does otherwise, by what the first has kept; the graph is that of the first", None)
+
 
 def observe(model: nn.Module, inputs: Inputs, known: Recording | None = None) -> Recording:
     """Records one forward pass of `model` in the mode that it is in, and leaves it as it was.
@@ -58,8 +60,7 @@ def _observe_on_meta(model: nn.Module, inputs: Inputs, known: Recording | None) 
     with preserved(model) as held, on_meta(model, held) as lent:
         given.update(map(id, lent.values()))
         recording = record(model, args, kwargs, on_meta=True)[0]
-        if known is None:
-            recording = _with_second_call(recording, model, args, kwargs, on_meta=True)
+        recording = _with_second_call(recording, known, model, args, kwargs, on_meta=True)
     given.update(map(id, (*model.parameters(), *model.buffers())))
     if forgotten_outside(
         [tensor for ref in recording.held if (tensor := ref()) is not None and id(tensor) not in given]
@@ -78,15 +79,18 @@ def observe_for_real(model: nn.Module, inputs: Inputs, known: Recording | None =
     try:
         with preserved(model, values=True):
             recording = record(model, args, kwargs)[0]
-            return recording if known is not None else _with_second_call(recording, model, args, kwargs)
+            return _with_second_call(recording, known, model, args, kwargs)
     except Exception as error:
         raise forward_error(error, model, inputs) from error
 
 
 def _with_second_call(
-    recording: Recording, model: nn.Module, args: Any, kwargs: Any, on_meta: bool = False
+    recording: Recording, known: Recording | None, model: nn.Module, args: Any, kwargs: Any, on_meta: bool = False
 ) -> Recording:
-    """`recording`, with a note where a second call of a model that keeps something does other things with its input."""
+    """`recording`, with a note where a second call of a model that keeps something does other things with its input;
+    the note of a `known` recording where there is one."""
+    if known is not None:
+        return replace(recording, steered=(*recording.steered, *(note for note in known.steered if note == _OTHERWISE)))
     if not recording.keeps:
         return recording
     try:
@@ -95,8 +99,7 @@ def _with_second_call(
         return recording
     if _done_with_inputs(recording.graph) == _done_with_inputs(again.graph):
         return recording
-    note = Steering("a second call does otherwise, by what the first has kept; the graph is that of the first", None)
-    return replace(recording, steered=(*recording.steered, note))
+    return replace(recording, steered=(*recording.steered, _OTHERWISE))
 
 
 def _done_with_inputs(graph: fx.Graph) -> list[Any]:

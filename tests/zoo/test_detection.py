@@ -33,6 +33,8 @@ TOWERS = "retinanet_resnet50_fpn"
 def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     sizes = {} if name.startswith("ssd") else {"min_size": 64, "max_size": 96}
+    if name.startswith("faster"):  # every proposal is pooled by itself
+        sizes |= {"rpn_post_nms_top_n_train": 50, "rpn_post_nms_top_n_test": 50, "box_batch_size_per_image": 32}
     return models.get_model(name, weights=None, weights_backbone=None, num_classes=3, **sizes)
 
 
