@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -45,18 +47,29 @@ def test_an_audit_loads_neither_compiler_nor_sympy() -> None:
     assert loaded.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import torch._dynamo.config as config; assert config is sys.modules['torch._dynamo'].config",
-        "from torch._dynamo import allow_in_graph; assert callable(allow_in_graph)",
-        "import torch._dynamo.utils; assert torch._dynamo.utils.__name__ == 'torch._dynamo.utils'",
-        "assert torch._dynamo.is_compiling() is False",
-        "assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(2)).tolist() == [2.0, 2.0]",
-        "from sympy import Basic, Symbol; assert isinstance(Symbol('x'), Basic)",
-        "import sympy; assert isinstance(sympy.Symbol('x'), sympy.Basic)",
-        "from torch.fx.experimental.symbolic_shapes import ShapeEnv; assert ShapeEnv()",
-    ],
-)
-def test_who_asks_for_them_inside_gets_the_real_ones(statement: str) -> None:
-    run(f"with uncompiled():\n    nn.Linear(2, 2, device='meta')(torch.ones(3, 2, device='meta'))\n    {statement}\n")
+STATEMENTS = [
+    "import torch._dynamo.config as config; assert config is sys.modules['torch._dynamo'].config",
+    "from torch._dynamo import allow_in_graph; assert callable(allow_in_graph)",
+    "import torch._dynamo.utils; assert torch._dynamo.utils.__name__ == 'torch._dynamo.utils'",
+    "assert torch._dynamo.is_compiling() is False",
+    "assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(2)).tolist() == [2.0, 2.0]",
+    "from sympy import Basic, Symbol; assert isinstance(Symbol('x'), Basic)",
+    "import sympy; assert isinstance(sympy.Symbol('x'), sympy.Basic)",
+    "from torch.fx.experimental.symbolic_shapes import ShapeEnv; assert ShapeEnv()",
+]
+EACH = """
+import os
+for statement in {statements!r}:
+    if (pid := os.fork()) == 0:
+        with uncompiled():
+            nn.Linear(2, 2, device="meta")(torch.ones(3, 2, device="meta"))
+            exec(statement)
+        {whole}
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, statement
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+def test_who_asks_for_them_inside_gets_the_real_ones() -> None:
+    run(EACH.format(statements=STATEMENTS, whole=textwrap.indent(WHOLE, " " * 8)))
