@@ -27,10 +27,12 @@ import os, pathlib, signal, sys
 import torch
 from gradcheck_tool import cli, fixing
 from gradcheck_tool.fixing import change
+from gradcheck_tool.remedy.patch import processes
 from gradcheck_tool.remedy.patch.expectation import Checked
 
 torch.set_num_threads(1)
 change.verify = lambda *_: Checked()  # it writes nothing, and takes seconds
+processes.prepare = lambda: None
 file = pathlib.Path("model.py")
 old = file.read_bytes()
 outcomes = []
