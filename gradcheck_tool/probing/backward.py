@@ -26,10 +26,10 @@ def floating_in(output: Any) -> list[Tensor]:
     return [tensor for tensor in tensors_in(output) if tensor.is_floating_point() or tensor.is_complex()]
 
 
-def roots_of(output: Any, loss_fn: Loss | None, targets: Any, seed: int) -> tuple[list[Tensor], list[Tensor] | None]:
-    """The tensors to differentiate, and the cotangent of each: with `loss_fn` the loss alone; without it every floating
-    output that requires a gradient, weighed by standard normal numbers from `seed`. A single number that the model
-    returns is its loss.
+def roots_of(output: Any, loss_fn: Loss | None, targets: Any, seed: int) -> list[Tensor]:
+    """The real numbers to differentiate: with `loss_fn` the loss alone; without it the sum of every floating output
+    that requires a gradient, weighed by standard normal numbers from `seed`. A single number that the model returns is
+    its loss.
 
     Raises:
         GradtoolError: there is no floating-point output, or `loss_fn` raises or returns no tensor.
@@ -47,17 +47,15 @@ def roots_of(output: Any, loss_fn: Loss | None, targets: Any, seed: int) -> tupl
             raise blamed(error, "loss_fn(output, targets)") from error
         if not isinstance(loss, Tensor):
             raise GradtoolError(f"loss_fn returned {type(loss).__name__}, not a tensor", hint="return the loss itself")
-        return [loss.sum()], None
+        return [loss.sum()]
     roots = [tensor for tensor in floating if tensor.requires_grad]
     if len(roots) == 1 and roots[0].dim() == 0 and not roots[0].is_complex():
-        return roots, None
+        return roots
     generator = torch.Generator().manual_seed(seed)
-    return roots, [_cotangent(root, generator) for root in roots]
+    return [_projection(root, generator) for root in roots]
 
 
-def grad_norms(
-    roots: list[Tensor], by: list[Tensor], cotangents: list[Tensor] | None, signs: Signs | None = None
-) -> dict[int, float]:
+def grad_norms(roots: list[Tensor], by: list[Tensor], signs: Signs | None = None) -> dict[int, float]:
     """The norms of the gradients of `roots` by the tensors `by`, by their id; one that gets no gradient is left out.
     Those by parameters go into `signs` too, with their signs, where that is given.
 
@@ -72,7 +70,7 @@ def grad_norms(
         if signs is not None and key in leaves:
             signs[key] = norms[key], _signs(grad.detach())
 
-    read_grads(roots, by, cotangents, keep)
+    read_grads(roots, by, keep)
     return norms
 
 
@@ -88,7 +86,6 @@ def _signs(grad: Tensor) -> Tensor:
 def read_grads(
     roots: list[Tensor],
     by: Sequence[Tensor],
-    cotangents: list[Tensor] | None,
     keep: Callable[[int, Tensor], None],
 ) -> None:
     """Hands the gradients of `roots` by the tensors `by` to `keep(id of the tensor, gradient)`, once a tensor, however
@@ -102,7 +99,7 @@ def read_grads(
     by = list({id(tensor): tensor for tensor in by}.values())
     handles = [leaf.register_hook(partial(_take, keep, id(leaf))) for leaf in by if leaf.is_leaf]
     try:
-        grads = torch.autograd.grad(roots, by, cotangents, allow_unused=True)
+        grads = torch.autograd.grad(roots, by, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()
@@ -117,10 +114,14 @@ def _take(keep: Callable[[int, Tensor], None], key: int, grad: Tensor) -> Tensor
     return grad.new_zeros(()).expand(grad.shape) if grad.layout == torch.strided else grad
 
 
-def _cotangent(root: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers, complex ones for a complex output."""
+def _projection(root: Tensor, generator: torch.Generator) -> Tensor:
+    """The real inner product with standard normal numbers, complex ones for a complex output; these are its gradient.
+    autograd that is handed them as cotangents imports sympy, which takes a quarter of a second."""
     dtype = torch.complex64 if root.is_complex() else torch.float32
-    return torch.randn(root.shape, generator=generator, dtype=dtype).to(root)
+    weights = torch.randn(root.shape, generator=generator, dtype=dtype).to(root)
+    if root.is_complex():
+        return (torch.view_as_real(root.resolve_conj()) * torch.view_as_real(weights)).sum()
+    return (root * weights).sum()
 
 
 def kind_of(output: Any) -> str:

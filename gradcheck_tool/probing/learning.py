@@ -121,7 +121,7 @@ class _Trial:
         return 1 - loss / common if math.isfinite(loss) and 0 < common < math.inf else None
 
     def _loss(self, output: Any) -> Tensor:
-        return roots_of(output, self.loss_fn, self.targets, self.seed)[0][0]
+        return roots_of(output, self.loss_fn, self.targets, self.seed)[0]
 
     def _is_per_sample(self, tensor: Tensor) -> bool:
         return tensor.is_floating_point() and tensor.dim() > 1 and len(tensor) == self.samples

@@ -111,10 +111,12 @@ class Pass:
         """Whether the outputs (and the loss) are finite, and the norms of the gradients by id: those of `parameters`,
         and with the user's loss those of the tensors that the model returned."""
         with torch.enable_grad():
-            roots, cotangents = roots_of(output, self.loss_fn, self.targets, self.seed)
+            roots = roots_of(output, self.loss_fn, self.targets, self.seed)
+        shown = floating_in(output)
         if self.loss_fn is not None:
             self.loss = float(roots[0].detach())
-        finite = all(bool(torch.isfinite(tensor.detach()).all()) for tensor in (*floating_in(output), *roots))
+            shown += roots
+        finite = all(bool(torch.isfinite(tensor.detach()).all()) for tensor in shown)
         if not any(root.requires_grad for root in roots):
             return finite, {}
         leaves: list[Tensor] = [parameter for parameter in parameters if parameter.requires_grad]
@@ -123,7 +125,7 @@ class Pass:
         if self.loss_fn is not None:
             leaves += [tensor for tensor in self.seen.returned.values() if tensor.requires_grad]
         try:
-            return finite, grad_norms(roots, leaves, cotangents, self.signs)
+            return finite, grad_norms(roots, leaves, self.signs)
         except RuntimeError as error:
             raise blamed(error, f"backward of {type(self.model).__name__}") from error
 

@@ -78,7 +78,7 @@ def _signs(
     found: Signs = {}
     output = run(model, inputs, seed)
     with torch.enable_grad():
-        roots, cotangents = roots_of(output, loss_fn, targets, seed)
+        roots = roots_of(output, loss_fn, targets, seed)
     if any(root.requires_grad for root in roots):
-        grad_norms(roots, [*parameters], cotangents, found)
+        grad_norms(roots, [*parameters], found)
     return found

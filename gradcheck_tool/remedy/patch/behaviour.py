@@ -82,11 +82,11 @@ def run(model: nn.Module, inputs: Inputs, seed: int) -> object:
 
 def _gradients(model: nn.Module, output: object, seed: int) -> dict[str, float]:
     named = {key: p for key, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
-    roots, cotangents = roots_of(output, None, None, seed)
+    roots = roots_of(output, None, None, seed)
     if not named or not roots:
         return {}
     with users_code(f"backward of {type(model).__name__}"):
-        found = torch.autograd.grad(roots, list(named.values()), cotangents, allow_unused=True)
+        found = torch.autograd.grad(roots, list(named.values()), allow_unused=True)
     return {key: 0.0 if grad is None else norm(grad) for key, grad in zip(named, found, strict=True)}
 
 
