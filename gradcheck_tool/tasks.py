@@ -113,7 +113,6 @@ def fix_subject(
         request: how the target was loaded; what its spec alone says by default.
     """
     from gradcheck_tool import fixing  # which imports LibCST
-    from gradcheck_tool.remedy.patch import processes
 
     if request is None and (subject.target.file is not None or ":" in subject.target.spec):
         request = LoadRequest(subject.target.spec)
@@ -135,23 +134,22 @@ def fix_subject(
             alternatives=not auto,
         )
 
-    with processes.kept():
-        if not auto:
-            return insert(InsertNorm(norm, placement), min_depth)
-        from gradcheck_tool.fixing.auto import auto_fix
+    if not auto:
+        return insert(InsertNorm(norm, placement), min_depth)
+    from gradcheck_tool.fixing.auto import auto_fix
 
-        trained = request is not None and request.weights is not None
-        return auto_fix(
-            subject,
-            seed=seed,
-            trained=trained or keep_function,
-            insert=insert,
-            tell=tell,
-            request=request,
-            output=output,
-            in_place=in_place,
-            save_weights=save_weights,
-        )
+    trained = request is not None and request.weights is not None
+    return auto_fix(
+        subject,
+        seed=seed,
+        trained=trained or keep_function,
+        insert=insert,
+        tell=tell,
+        request=request,
+        output=output,
+        in_place=in_place,
+        save_weights=save_weights,
+    )
 
 
 def _silent(label: str, done: int, total: int) -> None:

@@ -27,7 +27,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_nursery() -> Iterator[None]:
-    with processes.kept():
+    with processes.prepared():
         yield
 
 

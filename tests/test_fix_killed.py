@@ -32,7 +32,7 @@ from gradcheck_tool.remedy.patch.expectation import Checked
 
 torch.set_num_threads(1)
 change.verify = lambda *_: Checked()  # it writes nothing, and takes seconds
-processes.prepare = lambda: None
+processes._can_fork = lambda: False
 file = pathlib.Path("model.py")
 old = file.read_bytes()
 outcomes = []

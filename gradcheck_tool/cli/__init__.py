@@ -232,25 +232,28 @@ def fix(
     if save_weights is not None:
         require_writable(save_weights)
     run.rule_codes()  # without effect here, but a misspelt one is never passed over
-    subject = run.load()
-    from gradcheck_tool import tasks
+    from gradcheck_tool.remedy.patch import processes
 
-    with Progress(not asked.quiet) as progress:
-        result = tasks.fix_subject(
-            subject,
-            norm=norm or "batch",
-            auto=auto,
-            placement=placement or "all",
-            min_depth=asked.min_depth,
-            seed=asked.seed,
-            drop_bias=drop_bias,
-            keep_function=keep_function,
-            output=output,
-            in_place=in_place,
-            save_weights=save_weights,
-            request=run.request,
-            progress=progress,
-        )
+    with processes.prepared():
+        subject = run.load()
+        from gradcheck_tool import tasks
+
+        with Progress(not asked.quiet) as progress:
+            result = tasks.fix_subject(
+                subject,
+                norm=norm or "batch",
+                auto=auto,
+                placement=placement or "all",
+                min_depth=asked.min_depth,
+                seed=asked.seed,
+                drop_bias=drop_bias,
+                keep_function=keep_function,
+                output=output,
+                in_place=in_place,
+                save_weights=save_weights,
+                request=run.request,
+                progress=progress,
+            )
     if diff_only:
         from gradcheck_tool.report.text.diff import diff_text
 

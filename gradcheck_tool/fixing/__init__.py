@@ -22,7 +22,6 @@ from gradcheck_tool.remedy.bias import drop_biases, void_biases
 from gradcheck_tool.remedy.insert_norm import InsertNorm, insertions_of
 from gradcheck_tool.remedy.keep_function import change_of_function, kept_function, require_identity
 from gradcheck_tool.remedy.outcome import improved, reached
-from gradcheck_tool.remedy.patch import processes
 from gradcheck_tool.remedy.patch.proposal import diff
 from gradcheck_tool.remedy.patch.proposing import keeps_bias
 from gradcheck_tool.remedy.plan import covered
@@ -77,8 +76,6 @@ def fix(
     plan, skipped = insertions_of(planned), planned.skipped
     has_weights = not any(parameter.is_meta for parameter in model.parameters())
     _require(plan, has_weights, keep_function, save_weights)
-    if plan and request is not None and is_own(subject.target):
-        processes.prepare()
     over = covered(reading.structure.chains, min_depth)
     growth = growth_foreseen(case, plan) if not keep_function else None  # that is of fresh norms
     tell("probing", 1, _STEPS)

@@ -10,7 +10,7 @@ from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
 from gradcheck_tool.chances import CLEARLY_BEGUN, SOON
 from gradcheck_tool.errors import GradtoolError
-from gradcheck_tool.fixing.change import NO_CHANGE, Change, is_own, module_of_remedy
+from gradcheck_tool.fixing.change import NO_CHANGE, Change, module_of_remedy
 from gradcheck_tool.fixing.stages import patch_remedy
 from gradcheck_tool.fixing.weights import require_format
 from gradcheck_tool.fixing.weights import save_weights as write_weights
@@ -25,7 +25,6 @@ from gradcheck_tool.remedy.cost import cost
 from gradcheck_tool.remedy.dropout import LessDropout
 from gradcheck_tool.remedy.insert_norm import InsertNorm
 from gradcheck_tool.remedy.outcome import improved, reached
-from gradcheck_tool.remedy.patch import processes
 from gradcheck_tool.remedy.patch.proposal import Refused, diff
 from gradcheck_tool.remedy.plan import covered
 from gradcheck_tool.remedy.reinitialize import Reinitialize
@@ -147,8 +146,6 @@ def auto_fix(
     over = covered(reading.structure.chains, _MIN_DEPTH)
     before = measure(subject, seed, reading, over or None)
     over = reached(over, before)
-    if before.verdict != "healthy" and request is not None and is_own(subject.target):
-        processes.prepare()
     captured: CapturedModule = capture(model, subject.inputs)[0]
     case = Case(model, subject.inputs, reading.structure, _MIN_DEPTH, subject.births)
     trials: list[Trial] = []

@@ -230,16 +230,21 @@ def test_where_the_prepared_process_ends_another_is_started(project: Project) ->
         assert project.verify({"blocks_of_verify_tests.py": PATCHED + murder}) == {}
 
 
-def test_outside_nothing_is_prepared_and_at_the_end_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_is_prepared_and_at_the_end_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_NURSERY", ContextVar("own", default=None))
-    processes.prepare()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     children = set(children_of(os.getpid()))
-    with processes.kept():
-        processes.prepare()
-        with processes.kept():
-            processes.prepare()
+    with processes.prepared(), processes.prepared():
         assert len(set(children_of(os.getpid())) - children) == 1
     assert set(children_of(os.getpid())) <= children
+
+
+def test_with_one_core_nothing_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_NURSERY", ContextVar("own", default=None))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    children = set(children_of(os.getpid()))
+    with processes.prepared():
+        assert set(children_of(os.getpid())) <= children
 
 
 def children_of(pid: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Fresh processes for `verify`: torch is imported, nothing of the user's is.
 
 To import torch takes a second or more. So a process that has done it, the `nursery`, is prepared while the model is
-still being measured, and the checks are forks of it. Where a process cannot be forked and watched (that takes Linux),
+loaded and measured, and the checks are forks of it. Where a process cannot be forked and watched (that takes Linux),
 each check starts one of its own.
 """
 
@@ -32,25 +32,23 @@ class _NurseryEnded(Exception):
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """Within this, a process that was prepared is there for every check; at the end of the outermost it is ended."""
+def prepared() -> Iterator[None]:
+    """Within this, a process is there for every check, however deeply it is entered; afterwards it is gone.
+
+    It is started at once and not waited for; with one core, where it would only be in the way, by the first check.
+    """
     if _NURSERY.get() is not None or not _can_fork():
         yield
         return
     nursery = _Nursery()
     token = _NURSERY.set(nursery)
     try:
+        if len(os.sched_getaffinity(0)) > 1:
+            nursery.start()
         yield
     finally:
         _NURSERY.reset(token)
         nursery.end()
-
-
-def prepare() -> None:
-    """Starts what `run` will need, and does not wait for it; within `kept`, else nobody would end it."""
-    nursery = _NURSERY.get()
-    if nursery is not None:
-        nursery.start()
 
 
 def run(program: str, folder: Path, limit: float | None) -> int:
