@@ -39,8 +39,9 @@ def _exit_code_of(work: Callable[[], int], verbose: bool) -> int:
     try:
         return work()
     except GradtoolError as error:
-        if verbose and error.user_traceback:
-            click.echo(error.user_traceback.rstrip(), err=True)
+        trace = error.user_traceback or "".join(traceback.format_exception(error.__cause__) if error.__cause__ else ())
+        if verbose and trace:
+            click.echo(trace.rstrip(), err=True)
         _complain(error.one_line())
     except KeyboardInterrupt:
         return INTERRUPTED

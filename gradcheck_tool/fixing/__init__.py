@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from gradcheck_tool import auditing
@@ -13,19 +12,18 @@ from gradcheck_tool.capturing import CapturedModule, capture
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.fixing import weights
 from gradcheck_tool.fixing.advice import Findings, advice, growth_foreseen, is_sick, samples_given, with_weights_redrawn
-from gradcheck_tool.fixing.change import NO_CHANGE, change_source, is_own
+from gradcheck_tool.fixing.carrying import Work, carry_out
 from gradcheck_tool.fixing.writing import write
 from gradcheck_tool.inputs import describe
 from gradcheck_tool.measuring import measurable, measure
 from gradcheck_tool.remedy.base import Case
-from gradcheck_tool.remedy.bias import drop_biases, void_biases
 from gradcheck_tool.remedy.insert_norm import InsertNorm, insertions_of
-from gradcheck_tool.remedy.keep_function import change_of_function, kept_function, require_identity
+from gradcheck_tool.remedy.insert_norm.alike import alike
+from gradcheck_tool.remedy.keep_function import require_identity
 from gradcheck_tool.remedy.outcome import improved, reached
 from gradcheck_tool.remedy.patch.proposal import diff
-from gradcheck_tool.remedy.patch.proposing import keeps_bias
 from gradcheck_tool.remedy.plan import covered
-from gradcheck_tool.results import FixResult, GradientProfile, Insertion, Skip
+from gradcheck_tool.results import FixResult, GradientProfile, Insertion
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.request import LoadRequest
 
@@ -73,67 +71,62 @@ def fix(
     reading = auditing.read(model, subject.inputs)
     case = Case(model, subject.inputs, reading.structure, min_depth, subject.births)
     planned = remedy.plan(case)
-    plan, skipped = insertions_of(planned), planned.skipped
     has_weights = not any(parameter.is_meta for parameter in model.parameters())
-    _require(plan, has_weights, keep_function, save_weights)
+    _require(insertions_of(planned), has_weights, keep_function, save_weights)
     over = covered(reading.structure.chains, min_depth)
-    growth = growth_foreseen(case, plan) if not keep_function else None  # that is of fresh norms
     tell("probing", 1, _STEPS)
-    before = _measured(subject, seed, reading, over, needed=bool(plan)) if has_weights else None
+    before = _measured(subject, seed, reading, over, needed=bool(planned.steps)) if has_weights else None
     over = reached(over, before)
     tell("rewriting", 2, _STEPS)
     captured: CapturedModule = capture(model, subject.inputs)[0]
-    fresh = remedy.apply(captured, planned, case) if plan else captured
-    old = {name for name, _ in captured.named_modules()}
-    norms = [name for name, _ in fresh.named_modules() if name not in old]
-    void = void_biases(reading.structure, model, plan) if drop_bias else ()
-    if void and request is not None and is_own(subject.target):  # where the source cannot, the graph does not either
-        kept = keeps_bias(model, reading.structure, plan, subject.origins, void)
-        skipped += tuple(Skip(layer, reason) for layer, reason in kept.items())
-        void = tuple(layer for layer in void if layer not in kept)
-    fresh = drop_biases(fresh, void) if void else fresh
-    left = fresh.state_dict().keys()
-    without_bias = tuple(layer for layer in void if f"{layer}.bias" not in left)
-    fixed, function_change = fresh, None
-    if keep_function and plan:
-        fixed = kept_function(fresh, norms, subject.inputs, seed)
-        function_change = change_of_function(captured, fixed, subject.inputs, seed)
-    after = before
-    if plan and has_weights:
-        tell("probing the fixed model", 3, _STEPS)
-        after = measure(replace(subject, model=fixed), seed, over=over)
+    work = Work(
+        subject,
+        request,
+        reading,
+        case,
+        captured,
+        before,
+        over,
+        has_weights=has_weights,
+        seed=seed,
+        drop_bias=drop_bias,
+        keep_function=keep_function,
+        output=output,
+        tell=lambda what: tell(what, 3, _STEPS),
+    )
+    done = carry_out(work, remedy, planned)
+    if done.change.refused is not None and (other := alike(remedy, planned, case)) is not None:
+        again = carry_out(work, remedy, other)
+        done = again if again.change.refused is None else done
     trained = keep_function or (request is not None and request.weights is not None)
     redrawn = None
     if alternatives and not trained and is_sick(before):
-        tell("trying new weights", 3, _STEPS)
+        tell("trying new weights", 4, _STEPS)
         redrawn = with_weights_redrawn(captured, case, subject, seed, over)
-    tell("changing the source", 4, _STEPS)
-    change = NO_CHANGE
-    if plan and request is not None:  # what the norms hold is in no source: it is checked with fresh ones
-        change = change_source(subject, reading.structure, plan, fresh, without_bias, request, seed, output)
-    written = write(change, subject.target, output, in_place)
-    if plan and save_weights is not None:
-        weights.save_weights(save_weights, model, fixed, change)
+    written = write(done.change, subject.target, output, in_place)
+    if done.plan and save_weights is not None:
+        weights.save_weights(save_weights, model, done.fixed, done.change)
     tell("done", _STEPS, _STEPS)
+    growth = growth_foreseen(case, done.plan) if not keep_function else None  # that is of fresh norms
     return FixResult(
         target=subject.target,
         inputs=describe(model, subject.inputs),
-        plan=plan,
-        skipped=skipped,
+        plan=done.plan,
+        skipped=done.skipped,
         before=before,
-        after=after,
-        improved=improved(before, after) if plan else None,
-        renamed=change.renamed,
-        diff=diff(change.proposal),
+        after=done.after,
+        improved=improved(before, done.after) if done.plan else None,
+        renamed=done.change.renamed,
+        diff=diff(done.change.proposal),
         written=written,
-        model=fixed,
-        without_bias=without_bias,
-        patch_refused=change.refused,
-        function_change=function_change,
-        weights=str(save_weights) if plan and save_weights is not None else None,
+        model=done.fixed,
+        without_bias=done.without_bias,
+        patch_refused=done.change.refused,
+        function_change=done.function_change,
+        weights=str(save_weights) if done.plan and save_weights is not None else None,
         advice=(
             *([_NOT_MEASURED] if before is None and has_weights else ()),
-            *advice(Findings(plan, before, after, growth, redrawn, trained, samples), request),
+            *advice(Findings(done.plan, before, done.after, growth, redrawn, trained, samples), request),
         ),
     )
 

@@ -60,7 +60,7 @@ def kept_function(fixed: CapturedModule, names: Sequence[str], inputs: Inputs, s
     """
     new = {id(tensor) for name in names for tensor in held_by(fixed.get_submodule(name)).tensors()}
     kept = copy.deepcopy(fixed, {id(tensor): tensor for tensor in held_by(fixed).tensors() if id(tensor) not in new})
-    with preserved(kept, values=True), _gauged(kept, names) as gauges, torch.no_grad():
+    with preserved(kept, values=True), _gauged(kept, names) as gauges:
         for training in (True, False):
             if any(gauge.mean is None for gauge in gauges.values()):
                 with in_mode(kept, training):
@@ -79,9 +79,9 @@ def change_of_function(old: nn.Module, new: nn.Module, inputs: Inputs, seed: int
     """
     outputs = []
     for model in (old, new):
-        with preserved(model, values=True), in_mode(model, False, whole=True), torch.no_grad():
+        with preserved(model, values=True), in_mode(model, False, whole=True):
             found = tensors_in(run(model, inputs, seed))
-            outputs.append([tensor.double().clone() for tensor in found if tensor.is_floating_point()])
+            outputs.append([tensor.detach().double().clone() for tensor in found if tensor.is_floating_point()])
     differences = [_difference(*pair) for pair in zip(*outputs, strict=True)]
     return max(differences, default=0.0)
 

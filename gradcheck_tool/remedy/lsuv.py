@@ -174,7 +174,7 @@ def _measured(fixed: CapturedModule, steps: list[UnitVariance], case: Case, seed
             _insert(node, name)
         gauges.append(gauge)
     trial.checked()
-    with preserved(trial, values=True), torch.no_grad():
+    with preserved(trial, values=True), torch.enable_grad():  # which the model may take one of itself
         torch.manual_seed(seed)
         trial.train()
         trial(*case.inputs.args, **case.inputs.kwargs)

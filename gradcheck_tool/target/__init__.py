@@ -210,7 +210,7 @@ def materialize(model: nn.Module, inputs: Inputs) -> None:
     if not is_unfinished(model):
         return
     modes = [(module, module.training) for module in model.modules()]
-    with users_code(f"forward of {type(model).__name__}"), torch.no_grad(), random_states():
+    with users_code(f"forward of {type(model).__name__}"), torch.enable_grad(), random_states():
         model.eval()(*inputs.args, **inputs.kwargs)
     for module, mode in modes:
         module.training = mode

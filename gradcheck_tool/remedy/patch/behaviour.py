@@ -48,15 +48,14 @@ def behaviour(model: nn.Module, norms: Mapping[str, nn.Module], inputs: Inputs, 
     """
     with _last_batch_alone(norms):
         model.train()
-        with torch.enable_grad(), _calls_of(norms) as called:
+        with _calls_of(norms) as called:
             output = run(model, inputs, seed)
             gradients = _gradients(model, output, seed)
         training = [tensor.detach().cpu().clone() for tensor in floating_in(output)]
         buffers = _buffers(model)
         statistics = [_statistics(norms[name]) for name in called]
         model.eval()
-        with torch.no_grad():
-            evaluation = [tensor.cpu().clone() for tensor in floating_in(run(model, inputs, seed))]
+        evaluation = [tensor.detach().cpu().clone() for tensor in floating_in(run(model, inputs, seed))]
     return Behaviour(model_device(model).type, training, evaluation, buffers, called, statistics, gradients)
 
 
@@ -71,12 +70,13 @@ def _statistics(norm: nn.Module) -> dict[str, Tensor]:
 
 
 def run(model: nn.Module, inputs: Inputs, seed: int) -> object:
-    """What `model` returns, in the mode that it is in. The inputs stay as they are, whatever is written into them."""
+    """What `model` returns, in the mode that it is in. It may take a gradient itself: of an energy by positions, of a
+    solution by its coordinates. The inputs stay as they are, whatever is written into them."""
     args, kwargs = map_tensors(
         (inputs.args, dict(inputs.kwargs)), lambda t: t.detach().clone().requires_grad_(t.requires_grad)
     )
     seed_all(seed)
-    with users_code(f"forward of {type(model).__name__}"):
+    with users_code(f"forward of {type(model).__name__}"), torch.enable_grad():
         return model(*args, **kwargs)
 
 

@@ -136,7 +136,7 @@ def other_batch(model: nn.Module, inputs: Inputs, seed: int) -> list[Inputs]:
         return []
     other = resized(inputs, batch // 2 if batch > 3 else batch + 1, seed + 1)
     try:
-        with preserved(model, values=True), training_mode(model), torch.no_grad():
+        with preserved(model, values=True), training_mode(model):
             run(model, other, seed)
     except GradtoolError:
         return []

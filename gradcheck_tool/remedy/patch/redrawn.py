@@ -149,7 +149,7 @@ def _compare_rest(key: str, value: Tensor, mean: float, rms: float) -> None:
 
 def _run_twice(subject: Subject, seed: int) -> None:
     model, inputs = subject.model, measurable(subject, seed, always=True).inputs
-    with preserved(model, values=True), training_mode(model), torch.no_grad():
+    with preserved(model, values=True), training_mode(model):
         for one in (inputs, *other_batch(model, inputs, seed)):
             run(model, one, seed)
 
