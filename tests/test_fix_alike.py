@@ -56,6 +56,32 @@ class Net(nn.Module):
 
 example_inputs = torch.randn(16, 8)
 """
+ACTIVATIONS_BESIDE = """
+import torch
+from torch import nn
+
+class MLP(nn.Sequential):
+    def __init__(self, sizes):
+        layers = []
+        for i, (size_in, size_out) in enumerate(zip(sizes, sizes[1:])):
+            layers.append(nn.Linear(size_in, size_out))
+            if i < len(sizes) - 2:
+                layers.append(nn.Sigmoid())
+        super().__init__(*layers)
+
+class Dueling(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.trunk = MLP([8, 16, 16, 16, 16])
+        self.value, self.advantage = MLP([16, 12, 1]), MLP([16, 12, 4])
+
+    def forward(self, x):
+        x = torch.sigmoid(self.trunk(x))
+        advantage = self.advantage(x)
+        return self.value(x) + advantage - advantage.mean(-1, keepdim=True)
+
+example_inputs = torch.randn(16, 8)
+"""
 NONE_IS_LEFT = """
 import torch
 from torch import nn
@@ -102,9 +128,19 @@ def test_where_some_of_a_place_takes_no_norm_none_of_it_gets_one(working_folder:
     assert found["patch_refused"] is None
     assert [norm["after"] for norm in found["plan"]] == [f"towers.{t}.{i}" for t in range(2) for i in (0, 2, 4, 6)]
     assert [(skip["layer"], skip["reason"]) for skip in found["skipped"]] == [
-        ("towers.0.8", "it shares its place in the source with towers.1.8, where no norm goes")
+        ("towers.0.8", "the source cannot tell it from towers.1.8, made in the same place")
     ]
     assert added(found["diff"]) == ["layers += [nn.Linear(size_in, size_out), nn.BatchNorm1d(size_out), nn.Sigmoid()]"]
+
+
+def test_those_with_an_activation_beside_them_get_norms_and_the_others_none(working_folder: Path) -> None:
+    found = fixed(working_folder, ACTIVATIONS_BESIDE)
+    assert found["patch_refused"] is None
+    assert [norm["after"] for norm in found["plan"]] == ["trunk.0", "trunk.2", "trunk.4", "advantage.0", "value.0"]
+    assert [(skip["layer"], skip["reason"]) for skip in found["skipped"]] == [
+        ("trunk.6", "the source cannot tell it from trunk.0, trunk.2 and 5 more, made in the same place")
+    ]
+    assert added(found["diff"]) == ["layers.append(nn.BatchNorm1d(size_out))"]
 
 
 def test_where_nothing_would_be_left_the_module_is_offered(working_folder: Path) -> None:
@@ -115,7 +151,7 @@ def test_where_nothing_would_be_left_the_module_is_offered(working_folder: Path)
 
 
 def test_a_second_run_finds_nothing_to_do(working_folder: Path) -> None:
-    for source in (SKIP, HEAD):
+    for source in (SKIP, HEAD, ACTIVATIONS_BESIDE):
         fixed(working_folder, source, "-i")
         again = fixed(working_folder, (working_folder / "model.py").read_text())
         assert (again["plan"], again["diff"]) == ([], "")
