@@ -186,6 +186,12 @@ def _cosine_moments(q: Array) -> tuple[Array, Array, Array, Array]:
     return cosine, sine, sine_fourth, cosine_fourth
 
 
+def _relu_moments(q: Array) -> tuple[Array, Array, Array, Array]:
+    """Half of those of the identity, on either side of 0: E[φ²] = q/2, E[φ'²] = E[φ'⁴] = 1/2, E[φ⁴] = 3q²/2."""
+    half = np.full_like(q, 0.5)
+    return q / 2, half, half, 1.5 * q**2
+
+
 def _rows() -> dict[str, _Row]:
     by_key: dict[str, _Row] = {}
 
@@ -201,7 +207,7 @@ def _rows() -> dict[str, _Row]:
         by_key.update({_key(name): entry for name in names.split()})
 
     # The modules of torch.nn and the functions of torch.nn.functional
-    row("relu", F.relu, _at(0.0))
+    row("relu", F.relu, _at(0.0), closed_form=_relu_moments)
     row("relu6", _relu6, _at(0.0, 6.0))
     row("leaky_relu", F.leaky_relu, _at(0.0))
     row("prelu", _prelu, _at(0.0))

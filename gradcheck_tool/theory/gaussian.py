@@ -40,8 +40,8 @@ class Activation:
 
     `function` takes and returns a float64 tensor of any shape and is differentiable by autograd. `kinks` are the
     points where it or its first derivative jumps. `gated`: GLU-like, the channels are halved and a · function(b) comes
-    out. `closed_form`, where there is one, gives E[φ²], E[φ'²], E[φ'⁴], E[φ⁴] as functions of q; needed only where φ
-    oscillates, so that no quadrature can follow it to large q.
+    out. `closed_form`, where there is one, gives E[φ²], E[φ'²], E[φ'⁴], E[φ⁴] as functions of q: needed where φ
+    oscillates, so that no quadrature can follow it to large q, and for the most frequent of all.
     """
 
     name: str
@@ -234,8 +234,9 @@ def panels(scale: Array, kinks: tuple[float, ...]) -> Array:
     Geometric panels join the two scales where they lie far apart. Borders outside the range fall onto its ends and
     make panels of no length.
     """
-    gaussian = np.concatenate([0.5 ** np.arange(1, 57), np.arange(1.0, 8.0, 0.5), np.arange(8.0, _RANGE), [_RANGE]])
     feature = 2.0 ** np.arange(-7, 8)
+    joining = 0.5 ** np.arange(1, min(max(math.frexp(float(scale.max()))[1] + 8, 2), 57))  # down to where x is 2^-8
+    gaussian = np.concatenate([joining, np.arange(1.0, 8.0, 0.5), np.arange(8.0, _RANGE, 4.0), [_RANGE]])
     rows = np.ones_like(scale)[:, None]
     in_x = np.concatenate([feature, -feature, np.asarray(kinks, dtype=np.float64)])[None, :] / scale[:, None]
     borders = np.concatenate([rows * 0.0, rows * gaussian, rows * -gaussian, in_x], axis=1)
