@@ -33,7 +33,7 @@ def project(files: Files, folder: Path) -> Iterator[Subject]:
     finally:
         sys.path[:] = path
         for name, module in list(sys.modules.items()):
-            if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder.parent):
+            if str(getattr(module, "__file__", None) or "").startswith(f"{folder.parent}/"):
                 del sys.modules[name]
 
 
