@@ -56,6 +56,11 @@ EXPLODING_DECADES = 3.0
 """Growth of the gradient norm over a chain. Of the small nets really trained those that learn stay below 2.7, but for
 two that begin with a loss of more than 1e9 and come down from it; those that do not learn are above 4.5."""
 
+HOPELESS_GROWTH = 12.0
+"""Growth over a chain from which on nothing acquits a net any more. Of eleven small nets that explode, or are
+saturated, and learn their batch at once all the same, four of eight below learn when they are really trained, the other
+four do so seldom or badly, as one of three above does; two do not (benchmarks/trainability.py)."""
+
 EXPLODED_SCALE = 1e4
 """Root mean square of what goes into a layer, the first one apart: behind inputs of that size a net still learns, while
 logits of it need thousands of steps to come down. Of the small nets really trained those that learn stay below 7e3, but
@@ -106,8 +111,9 @@ samples). What looks healthy is left at {CLEARLY_BEGUN:.0%}, mostly after four s
 {LITTLE:.2%} are not reached in {LITTLE_AFTER} steps, or {BEGUN:.0%} in {CHECKS[-1]}. Some verdicts are but reasons
 in the report, since the model learns: vanishing, where {CLEARLY_BEGUN:.0%} are reached, unless the gradient shrinks
 more than {10**-HOPELESS_DECADES / 1e6:.1f} million-fold, and that not over the steps of a recurrence; exploding and
-saturated, where {MUCH:.0%} are reached in {QUICKLY} steps. On images or sequences of white noise what looks healthy
-stays so: that noise is not learned is no fault of a model.
+saturated, where {MUCH:.0%} are reached in {QUICKLY} steps, unless the gradient grows 10^{HOPELESS_GROWTH:.0f}-fold over
+a chain. On images or sequences of white noise what looks healthy stays so: that noise is not learned is no fault of a
+model.
 
 The thresholds were chosen on nets that were really trained, and checked on others (benchmarks/trainability.py).
 """
@@ -172,6 +178,8 @@ def _chance(verdict: Verdict, evidence: Evidence) -> Chance | None:
         shrinking = _shrinking(evidence)
         open_to = shrinking is None or evidence.over_steps or shrinking[0] > HOPELESS_DECADES
         return IN_DOUBT if open_to else None
+    if verdict == "exploding" and evidence.along_chain and (evidence.change or 0.0) >= HOPELESS_GROWTH:
+        return None
     return {"healthy": IN_DOUBT, "exploding": TOO_LARGE, "saturated": TOO_LARGE}.get(verdict)
 
 

@@ -84,7 +84,11 @@ def test_what_shows_nothing_is_given_up() -> None:
     assert abs(learning.explained) < LITTLE
 
 
-@pytest.mark.parametrize("factor", [1e-6, 1e6], ids=["a millionth of the loss", "a million times the loss"])
+@pytest.mark.parametrize(
+    "factor",
+    [1e-6, 1e6, 2.0**-90, 2.0**90],
+    ids=["a millionth", "a million times", "squares that underflow", "squares that overflow"],
+)
 def test_the_scale_of_the_loss_changes_nothing(factor: float) -> None:
     x, y = data()
     shares = [

@@ -328,6 +328,12 @@ ALIKE = Evidence([layer(input_spread=1.0), layer(input_spread=1e-7)])
         pytest.param(HOPELESS, None, id="hopeless"),
         pytest.param(OVER_STEPS, IN_DOUBT, id="over the steps of a recurrence"),
         pytest.param(GROWING, TOO_LARGE, id="exploding"),
+        pytest.param(replace(GROWING, change=12.5), None, id="exploding beyond hope"),
+        pytest.param(
+            replace(GROWING, change=12.5, along_chain=False, growth=3.0, growth_over=("fc1", "fc9")),
+            TOO_LARGE,
+            id="exploding, but not over a chain",
+        ),
         pytest.param(ALIKE, IN_DOUBT, id="all samples alike"),
         pytest.param(replace(WELL, non_finite="the output of fc"), None, id="not finite"),
         pytest.param(replace(WELL, without_gradient=["fc"]), None, id="cut"),

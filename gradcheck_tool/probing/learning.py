@@ -148,7 +148,7 @@ def _adam(state: _AdamState, parameters: list[nn.Parameter], grads: Sequence[Ten
     found = [grad.detach() for grad in grads if grad is not None]
     if not found:
         return False
-    total = math.hypot(*map(float, torch._foreach_norm(found)))
+    total = math.hypot(*map(float, torch._foreach_norm(found, 2, torch.float64)))
     if not 0.0 < total < math.inf:
         return False
     rms = total / math.sqrt(sum(grad.numel() for grad in found))
