@@ -102,10 +102,15 @@ class _Nursery:
             "path": sys.path,
         }
         try:
-            with self.start().makefile("rwb") as line:
+            ours = self.start()
+            ours.settimeout(None if limit is None else 2 * limit)  # it keeps the limit itself, once it is there
+            with ours.makefile("rwb") as line:
                 line.write(json.dumps(request).encode() + b"\n")
                 line.flush()
                 answer = line.readline()
+        except TimeoutError as error:
+            self.end()
+            raise OutOfTime from error
         except OSError:
             answer = b""
         except BaseException:  # Ctrl-C: nobody waits for this check any more
