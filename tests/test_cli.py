@@ -216,6 +216,14 @@ def test_the_users_traceback_is(failing: Any, flags: list[str], shown: bool) -> 
     assert ("File model.py, line 3" in invoke("audit", *flags, "model.py").stderr) is shown
 
 
+def test_what_an_error_without_a_line_of_the_users_comes_from_is_shown_with_v(failing: Any) -> None:
+    error = GradtoolError("forward of Net raised RuntimeError: no")
+    error.__cause__ = RuntimeError("no")
+    failing(error)
+    assert "Traceback" not in invoke("audit", "model.py").stderr
+    assert invoke("audit", "-v", "model.py").stderr.startswith("RuntimeError: no\n")
+
+
 def test_our_own_bug_is_one_line_that_asks_to_report_it(failing: Any) -> None:
     failing(KeyError("a\nb"))
     assert_one_line(invoke("audit", "model.py"), "internal error: KeyError", "report it", "-v")
