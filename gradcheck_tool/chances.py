@@ -28,9 +28,9 @@ CLEARLY_BEGUN = 0.15
 figures, 528 learn, 52 do so seldom or badly, and seven do not."""
 
 MUCH, QUICKLY = 0.4, 8
-"""A net that explains so much after 4 or 8 steps learns, however large its gradients or its numbers are: of nine such
-nets, exploding or saturated by their figures, four learn and five do so seldom or badly; of the 36 others three learn
-and 22 do not."""
+"""A net that explains so much after 4 or 8 steps learns, however large its gradients or its numbers are: of eight such
+nets, exploding or saturated by their figures, four learn and four do so seldom or badly; of the 29 others two learn and
+17 do not. Gradients that grow beyond HOPELESS_GROWTH (verdict.py) are not among them."""
 
 SOON = 32
 """A remedy with which a net has begun clearly by then, at one learning rate, ends the search of `fix --auto`. Of 138

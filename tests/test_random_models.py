@@ -30,7 +30,6 @@ import gradcheck_tool as gct
 from gradcheck_tool import auditing
 from gradcheck_tool.inputs import for_model
 from gradcheck_tool.remedy.base import Case as RemedyCase
-from gradcheck_tool.remedy.insert_norm import InsertNorm
 from gradcheck_tool.remedy.shortcuts import AddShortcuts
 from gradcheck_tool.state import preserved
 from gradcheck_tool.structures import tensors_in
@@ -205,11 +204,6 @@ def inserts_nothing_but_norms(case: Case) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
-def remedy_case(model: nn.Module, inputs: tuple[Tensor, ...], min_depth: int) -> RemedyCase:
-    given = for_model(model, inputs, None, 0)
-    return RemedyCase(model, given, auditing.read(model, given).structure, min_depth)
-
-
 def can_be_pickled(model: nn.Module) -> bool:
     """torch refuses to pickle a parametrized layer, in any model."""
     return not any(hasattr(module, "parametrizations") for module in model.modules())
@@ -221,7 +215,8 @@ def is_a_model_like_any_other(case: Case) -> None:
     fixed = copy.deepcopy(fix_of(case).model)
     state = fixed.state_dict()
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items()), "the fixed keeps the keys"
-    assert not InsertNorm().plan(remedy_case(fixed, case.inputs(5), DEPTH)).steps, "fixing a fixed model plans nothing"
+    again = gct.fix(fixed, case.inputs(5), min_depth=DEPTH)
+    assert again.plan == (), "fixing a fixed model plans nothing"
     twins = [copy.deepcopy(fixed), *([pickle.loads(pickle.dumps(fixed))] if can_be_pickled(model) else [])]
     wanted = outputs(copy.deepcopy(fixed), case.inputs(7))
     assert all(bool(torch.isfinite(tensor).all()) for tensor in wanted), "the fixed model's output is finite"
@@ -254,7 +249,8 @@ def takes_shortcuts(case: Case) -> None:
     copied and takes other batch sizes."""
     model, inputs = case.model(), case.inputs(5)
     with unchanged(model, inputs):
-        read = remedy_case(model, inputs, 1)
+        given = for_model(model, inputs, None, 0)
+        read = RemedyCase(model, given, auditing.read(model, given).structure, 1)
         plan = AddShortcuts().plan(read)
         fixed = AddShortcuts().apply(gct.capture(model, inputs), plan, read)
     new = fixed.state_dict().keys() - model.state_dict().keys()

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import gradcheck_tool as gct
 from gradcheck_tool.structures import tensors_in
 
-BATCHES = (3, 5)
-"""The example's, and another."""
+BATCHES = (3, 2, 5)
+"""The example's, and two others."""
 
 
 def vision(name: str, size: int = 64, **options: Any) -> Callable[[], tuple[nn.Module, Callable[[int], Tensor]]]:
