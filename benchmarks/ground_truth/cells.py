@@ -8,7 +8,7 @@ of all families, which were drawn and trained when no threshold was changed any 
 from __future__ import annotations
 
 from ground_truth.blocks import Cell
-from ground_truth.family import CONV_DEPTHS, LAST, MANY, SOUND, THIRD, Family
+from ground_truth.family import CONV_DEPTHS, FOURTH, LAST, MANY, SOUND, THIRD, Family
 from ground_truth.unseen import UNSEEN
 
 SEEN = (
@@ -69,17 +69,17 @@ FAMILIES = (*SEEN, *UNSEEN)
 
 
 def all_cells() -> list[Cell]:
-    """Every cell, family by family; those drawn third and last at the end."""
-    rounds = (Family.cells, Family.third_cells, Family.last_cells)
+    """Every cell, family by family; those drawn later at the end."""
+    rounds = (Family.cells, Family.third_cells, Family.fourth_cells, Family.last_cells)
     return [cell for drawn in rounds for family in FAMILIES for cell in drawn(family)]
 
 
-GROUPS = ("first half", "second half", "drawn third", "drawn last")
+GROUPS = ("first half", "second half", "drawn third", "drawn fourth", "drawn last")
 _SECOND = {family.name for family in UNSEEN}
 
 
 def group_of(cell: Cell) -> str:
     """Which of the `GROUPS` a cell belongs to."""
     if cell.seed >= THIRD:
-        return GROUPS[2 + (cell.seed >= LAST)]
+        return GROUPS[2 + (cell.seed >= FOURTH) + (cell.seed >= LAST)]
     return GROUPS[1] if cell.family in _SECOND else GROUPS[0]

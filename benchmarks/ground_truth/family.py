@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from ground_truth.blocks import Cell
 
 PER_FAMILY = 8
-THIRD, LAST, PER_FAMILY_LATER = 100, 200, 3
-"""The seeds from which on the cells are those drawn third and those drawn last, and how many there are of each."""
+THIRD, FOURTH, LAST = 100, 200, 300
+"""The seeds from which on the cells are those drawn third, fourth and last."""
+PER_FAMILY_LATER = 3
+PER_FAMILY_LAST = 4
 
 COST_LIMIT = 2e6
 """depth · width² · positions of a net: what can be trained a thousand times on one core."""
@@ -46,9 +48,13 @@ class Family:
         """More of them, which were drawn when the thresholds had been chosen on the others, for the first time."""
         return self._cells(f"trainability, last {self.name}", THIRD, PER_FAMILY_LATER)
 
+    def fourth_cells(self) -> list[Cell]:
+        """More of them, which were drawn when the thresholds had been changed once more."""
+        return self._cells(f"trainability, fourth {self.name}", FOURTH, PER_FAMILY_LATER)
+
     def last_cells(self) -> list[Cell]:
         """More of them, which were drawn when everything else was done."""
-        return self._cells(f"trainability, fourth {self.name}", LAST, PER_FAMILY_LATER)
+        return self._cells(f"trainability, fifth {self.name}", LAST, PER_FAMILY_LAST)
 
     def _cells(self, name: str, seed: int, count: int) -> list[Cell]:
         draw = random.Random(name)
