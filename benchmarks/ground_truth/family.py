@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from ground_truth.blocks import Cell
 
 PER_FAMILY = 8
-THIRD, FOURTH, LAST = 100, 200, 300
-"""The seeds from which on the cells are those drawn third, fourth and last."""
-PER_FAMILY_LATER = 3
-PER_FAMILY_LAST = 4
+THIRD, FOURTH, FIFTH, LAST = 100, 200, 300, 400
+"""The seeds from which on the cells are those drawn third, fourth, fifth and last."""
 
 COST_LIMIT = 2e6
 """depth · width² · positions of a net: what can be trained a thousand times on one core."""
@@ -46,15 +44,19 @@ class Family:
 
     def third_cells(self) -> list[Cell]:
         """More of them, which were drawn when the thresholds had been chosen on the others, for the first time."""
-        return self._cells(f"trainability, last {self.name}", THIRD, PER_FAMILY_LATER)
+        return self._cells(f"trainability, last {self.name}", THIRD, 3)
 
     def fourth_cells(self) -> list[Cell]:
         """More of them, which were drawn when the thresholds had been changed once more."""
-        return self._cells(f"trainability, fourth {self.name}", FOURTH, PER_FAMILY_LATER)
+        return self._cells(f"trainability, fourth {self.name}", FOURTH, 3)
+
+    def fifth_cells(self) -> list[Cell]:
+        """More of them, on which those thresholds failed: the rules were changed after that."""
+        return self._cells(f"trainability, fifth {self.name}", FIFTH, 4)
 
     def last_cells(self) -> list[Cell]:
         """More of them, which were drawn when everything else was done."""
-        return self._cells(f"trainability, fifth {self.name}", LAST, PER_FAMILY_LAST)
+        return self._cells(f"trainability, sixth {self.name}", LAST, 4)
 
     def _cells(self, name: str, seed: int, count: int) -> list[Cell]:
         draw = random.Random(name)
