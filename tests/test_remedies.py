@@ -274,6 +274,17 @@ def test_inputs_so_small_that_a_norm_does_not_scale_them_are_standardized() -> N
     assert len(planned(model, 1e-4 * VECTORS, ScaleInputs()).steps) == 1
 
 
+def test_inputs_that_hardly_differ_are_standardized_whatever_norm_follows() -> None:
+    """A norm behind the layer has lost what the offset drowns."""
+    model = nn.Sequential(nn.Linear(32, 32), nn.LayerNorm(32), *mlp(nn.ReLU))
+    assert planned(model, 5 + 0.1 * VECTORS, ScaleInputs()) == Plan()
+    x = 5 + 1e-4 * VECTORS
+    assert len(planned(model, x, ScaleInputs()).steps) == 1
+    fixed = remedied(model, x, ScaleInputs())(x)
+    assert float(fixed.std(0).mean()) > 100 * float(model(x).std(0).mean())
+    assert planned(model, torch.full_like(VECTORS, 5.0), ScaleInputs()) == Plan()
+
+
 def test_inputs_by_keyword_and_token_ids() -> None:
     model = Net(lambda net, x: net.body(x), body=mlp(nn.ReLU))
     assert len(planned(model, 1000 * VECTORS, ScaleInputs()).steps) == 1

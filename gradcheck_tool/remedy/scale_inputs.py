@@ -27,6 +27,9 @@ FAR = 2.0
 DROWNED = 1e-4
 """E[x²] from which on a norm behind the layer takes the scale away: ten times the ε that torch's norms add to the
 variance. Of smaller inputs it leaves them nearly as small as they are."""
+ALIKE = 1e-3
+"""‖x − mean over samples‖ / ‖x‖ below which the samples differ by little more than float32's last digits, which a layer
+and a norm behind it lose: an offset of 30 with differences of 1e-5 (benchmarks/trainability.py)."""
 UNEQUAL = 100.0
 """Where the largest standard deviation of a feature is this many times the median one, each has its own."""
 
@@ -90,7 +93,7 @@ class ScaleInputs:
             second = float(exact.square().mean())
             if not math.isfinite(second):
                 skipped.append(Skip(call.name, "its inputs are not finite"))
-            elif second > 0 and abs(math.log10(second)) >= FAR and not (normalized and second >= DROWNED):
+            elif second > 0 and (_alike(exact) or (_far(second) and not (normalized and second >= DROWNED))):
                 mean, std = _statistics(exact)
                 if mean:
                     steps.append(Standardization(call.name, second, mean, std, location_of(call, case.births)))
@@ -120,6 +123,17 @@ class ScaleInputs:
                 scaled.meta.update({key: operand.meta[key] for key in ("shape", "dtype") if key in operand.meta})
                 call.node.replace_input_with(operand, scaled)
         return fixed.checked()
+
+
+def _far(second: float) -> bool:
+    return abs(math.log10(second)) >= FAR
+
+
+def _alike(values: Tensor) -> bool:
+    """Whether the samples, the first dimension, differ by next to nothing of their size, and yet differ."""
+    if values.dim() < 2 or len(values) < 2:
+        return False
+    return 0.0 < float((values - values.mean(0)).norm()) < ALIKE * float(values.norm())
 
 
 def _statistics(values: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
