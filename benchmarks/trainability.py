@@ -1,11 +1,11 @@
 """Which small nets learn, and whether the tool knows: `python benchmarks/trainability.py COMMAND`.
 
-`label` trains the cells of ground_truth/cells.py and writes ground_truth/labels.json (two hours on one core; goes on
-where it was stopped). `verdicts` holds the probe's verdicts against the labels (5 minutes), `invariance` probes with
-the loss scaled, the samples permuted and in float64 (20 minutes), `auto` trains what `fix --auto` makes of the cells
-that do not learn (30 minutes), `harm` what it makes of those that do (10 minutes), `insert-bn` trains the former with
-batch norm by hand and by `fix` (40 minutes), `convincing` with every remedy that looks healthy (40 minutes), `cost`
-times `audit --probe` and `fix --auto` against training steps (20 minutes).
+`label` trains the cells of ground_truth/cells.py and writes ground_truth/labels.json (three hours on one core; goes
+on where it was stopped). `verdicts` holds the probe's verdicts against the labels (6 minutes), `invariance` probes with
+the loss scaled, the samples permuted and in float64 (40 minutes), `auto` trains what `fix --auto` makes of the cells
+that do not learn (15 minutes), `harm` what it makes of those that do (10 minutes), `insert-bn` trains the former with
+batch norm by hand and by `fix` (an hour), `convincing` with every remedy that looks healthy (an hour), `cost` times
+`audit --probe` and `fix --auto` against training steps (40 minutes).
 """
 
 from __future__ import annotations

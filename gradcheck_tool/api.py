@@ -17,7 +17,7 @@ from gradcheck_tool.handed import handed
 from gradcheck_tool.remedy.insert_norm import InsertNorm, NormKind, Placement
 from gradcheck_tool.results import AuditReport, FixResult, GradientProfile
 from gradcheck_tool.tasks import audit_subject, fix_subject, probe_subject
-from gradcheck_tool.verdict import STEPS
+from gradcheck_tool.thresholds import STEPS
 
 
 def audit(

@@ -16,7 +16,7 @@ from gradcheck_tool.inputs.samples import enough, varied
 from gradcheck_tool.probing.several import summarize
 from gradcheck_tool.results import GradientProfile
 from gradcheck_tool.target import Subject
-from gradcheck_tool.verdict import STEPS
+from gradcheck_tool.thresholds import STEPS
 
 
 def measurable(subject: Subject, seed: int, always: bool = False) -> Subject:

@@ -15,7 +15,7 @@ from gradcheck_tool.results import AuditReport, FixResult, ProbeReport
 from gradcheck_tool.rules import parse_codes
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.request import LoadRequest
-from gradcheck_tool.verdict import STEPS
+from gradcheck_tool.thresholds import STEPS
 
 Progress = Callable[[str, int, int], None]
 """Is told (what is done now, steps done, steps in all)."""

@@ -1,8 +1,4 @@
-"""The thresholds of the probe, where they come from, and the verdict with its reasons.
-
-Scale-free: what is compared are ratios between layers and shares of units, so that multiplying the loss by a number
-changes no verdict. Absolute size counts only where a value is not finite.
-"""
+"""The verdict on what a probe has measured, with its reasons."""
 
 from __future__ import annotations
 
@@ -10,113 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gradcheck_tool.chances import (
-    BEGUN,
-    CHECKS,
-    CLEARLY_BEGUN,
-    HARM,
-    IN_DOUBT,
-    LITTLE,
-    LITTLE_AFTER,
-    MUCH,
-    QUICKLY,
-    TOO_LARGE,
-    Chance,
+from gradcheck_tool.chances import GROWING, HARM, NOISY, SHRINKING, SOUND, Chance
+from gradcheck_tool.results import Divergence, LayerGradient, Learning, Verdict
+from gradcheck_tool.thresholds import (
+    COLLAPSED_SPREAD,
+    DEAD_FRACTION,
+    EXPLODED_SCALE,
+    EXPLODING_DECADES,
+    GROWING_DECADES,
+    SATURATED_FRACTION,
+    SHRINKING_DECADES,
+    VANISHING_DECADES,
 )
-from gradcheck_tool.results import LayerGradient, Learning, Verdict
 from gradcheck_tool.wording import in_short, multiple
-
-STEPS = 2
-"""After one step the biases have moved, and what was too small to count against them shows; the second lets gradients
-through that the first has opened (benchmarks/trainability.py)."""
-
-VANISHING_DECADES = -4.2
-"""Shrinkage of the gradient norm of the layers' outputs over a chain, at the start and still after the steps.
-
-Of small nets that were really trained those that learn stay above -4.1, but for eight and for recurrent ones; most that
-do not are below -5.7 (benchmarks/trainability.py). AUTOTRAINER (ICSE 2021) takes -3, of the weights' gradients, which
-miss chains in which forward and backward shrink together."""
-
-HOPELESS_DECADES = -6.2
-"""Shrinkage from which on nothing acquits a net any more, unless it is over the steps of a recurrence, whose weights
-get their gradient from the last ones: ten of twelve such nets learn. Of 96 other small nets with a chain that shrinks
-more none learns. Of 26 with one between this and VANISHING_DECADES eight learn, all of which begin to clearly, as do
-two of seven that do not, and six of eleven that do so seldom or badly (benchmarks/trainability.py)."""
-
-SHRINKING_DECADES = -5.5
-"""The same over the model, between the medians of the first and the last quarter of its layers: which layers are in a
-quarter of a small net is chance. Those that learn stay above -5.1, those that do not are below -6. At fresh weights the
-lowest of 47 public models that train well is at -1.4 (NFNet; benchmarks/verdicts.py)."""
-
-COLLAPSED_SPREAD = 3e-5
-"""‖h − mean over samples‖ / ‖h‖ of what goes into the last weight layer, after the steps. Of the small nets really
-trained those that learn are above 6e-5, most of those that do not below 1e-6."""
-
-EXPLODING_DECADES = 3.0
-"""Growth of the gradient norm over a chain. Of the small nets really trained those that learn stay below 2.7, but for
-two that begin with a loss of more than 1e9 and come down from it; those that do not learn are above 4.5."""
-
-HOPELESS_GROWTH = 12.0
-"""Growth over a chain from which on nothing acquits a net any more. Of eleven small nets that explode, or are
-saturated, and learn their batch at once all the same, four of eight below learn when they are really trained, the other
-four do so seldom or badly, as one of three above does; two do not (benchmarks/trainability.py)."""
-
-EXPLODED_SCALE = 1e4
-"""Root mean square of what goes into a layer, the first one apart: behind inputs of that size a net still learns, while
-logits of it need thousands of steps to come down. Of the small nets really trained those that learn stay below 7e3, but
-for three, those that do not are above 1.2e4."""
-
-GROWING_DECADES = 2.5
-"""Growth of ‖∂L/∂W‖·‖W‖, the weight's gradient times the weight, from the last weight layer of the model to the first:
-what normalized models are judged by. The factors alone hang on the weights' size, which a normalization cancels.
-
-At fresh weights and batches of 4 the largest among 47 public models that train well is 2.2 (ResNet-152; ResNet-101 1.5,
-Inception v3 1.4, ResNet-50 0.8, transformers below 0), while plain Linear-BatchNorm-ReLU nets, whose gradients grow
-1.21-fold with each block (Yang et al. 2019), are at 2.2 with 20 blocks, 3.3 with 30 and 4.2 with 40
-(benchmarks/verdicts.py)."""
-
-DEAD_FRACTION = 0.7
-"""Share of a layer's units that are zero for every sample of the batch: AUTOTRAINER's share for dying ReLU."""
-
-SATURATED_FRACTION = 0.9
-"""Share of a layer's activations within 1 % of the function's range of its bound (for tanh and sigmoid the slope there
-is under 4 % of its largest), in more than half of the blocks. Nets with three quarters at the bound in
-their worst layer learn (benchmarks/trainability.py): SageMaker Debugger's half cries wolf there."""
-
-EXPLANATION = f"""\
-The verdict of a probe is the first of these that holds. The probe looks at the start, takes a few optimizer steps
-on its batch, looks again, and puts everything back.
-
-non-finite   an output, the loss or a gradient is NaN or infinite, at the start or after the steps.
-no-gradient  autograd gives a trainable weight layer on a path to the output nothing at all. Zeros beneath a layer that
-             starts at zero are a reason in the report, not a verdict.
-dead         in some block at least {DEAD_FRACTION:.0%} of the units are zero for every sample of the batch, though
-             what goes into the activation is not. Source: AUTOTRAINER (ICSE 2021), dying ReLU.
-vanishing    at the start and after the steps the gradient norm shrinks on its way back to the input, over a chain of
-             unnormalized blocks at least {10**-VANISHING_DECADES:,.0f}-fold, or over the model
-             {10**-SHRINKING_DECADES:,.0f}-fold (the median of the first quarter of its layers against that of the
-             last); or no weight has any gradient after the steps; or all samples are alike to the last layer then:
-             what goes into it differs between them by at most {COLLAPSED_SPREAD:.0e} of its size.
-exploding    the gradient norm grows at least {10**EXPLODING_DECADES:,.0f}-fold over a chain; or, from the last layer of
-             the model to the first, the weight's gradient times the weight grows at least
-             {10**GROWING_DECADES:.0f}-fold; or what goes into a layer other than the first has a root mean square of
-             {EXPLODED_SCALE:,.0f} or more.
-saturated    in most of the blocks at least {SATURATED_FRACTION:.0%} of the activations lie within 1 % of the function's
-             range of its bound.
-healthy      none of these.
-
-With the user's own loss and targets the probe also trains on the batch for a moment with Adam, at a learning rate of
-0.01 and of 0.001, from the same weights, and looks what the inputs explain of the loss, 1 − L(f) / L(mean of f over the
-samples). What looks healthy is left at {CLEARLY_BEGUN:.0%}, mostly after four steps; it is vanishing all the same where
-{LITTLE:.2%} are not reached in {LITTLE_AFTER} steps, or {BEGUN:.0%} in {CHECKS[-1]}. Some verdicts are but reasons
-in the report, since the model learns: vanishing, where {CLEARLY_BEGUN:.0%} are reached, unless the gradient shrinks
-more than {10**-HOPELESS_DECADES / 1e6:.1f} million-fold, and that not over the steps of a recurrence; exploding and
-saturated, where {MUCH:.0%} are reached in {QUICKLY} steps, unless the gradient grows 10^{HOPELESS_GROWTH:.0f}-fold over
-a chain. On images or sequences of white noise what looks healthy stays so: that noise is not learned is no fault of a
-model.
-
-The thresholds were chosen on nets that were really trained, and checked on others (benchmarks/trainability.py).
-"""
 
 
 @dataclass(frozen=True)
@@ -127,7 +29,8 @@ class Evidence:
     these are the ends of a chain, and not of the model. `shrinkage`: the same between the quarters of the model.
     `growth`: of the weight's gradient times the weight, between the two layers `growth_over`. `non_finite`: where the
     first value that is not finite was seen, for people. `without_gradient`: trainable weight layers on a path to the
-    output to which autograd gave nothing. `zeros`: sentences on gradients that are exactly zero.
+    output to which autograd gave nothing. `zeros`: sentences on gradients that are exactly zero. `noisy`: whether
+    there is dropout.
     """
 
     layers: Sequence[LayerGradient]
@@ -140,7 +43,7 @@ class Evidence:
     non_finite: str | None = None
     without_gradient: Sequence[str] = ()
     zeros: Sequence[str] = ()
-    over_steps: bool = False
+    noisy: bool = False
 
 
 def judge(
@@ -152,35 +55,35 @@ def judge(
         evidence: at the start.
         stepped: after `steps` optimizer steps, where some were taken.
         steps: how many.
-        learning: what came of training on the batch, where that was tried: it decides where there is a `chance`.
+        learning: what came of training on the batch, where that was tried as there was a `chance`: it decides.
     """
     found = _found(evidence, stepped, steps)
     verdict = _first(found)
-    given = _chance(verdict, evidence)
-    if learning is not None and given is not None:
+    if learning is not None:
         share = f"after {learning.steps} steps of Adam the inputs explain {learning.explained:.2%} of the loss"
-        if verdict == "healthy" and -HARM < learning.explained < BEGUN:
-            verdict = "vanishing"
-            found.append((verdict, f"{share}: it does not begin to learn"))
-        elif verdict != "healthy" and learning.explained >= given.enough:
+        if verdict != "healthy" and learning.learns:
             verdict = "healthy"
             found.append((verdict, f"yet {share}: it learns"))
+        elif verdict == "healthy" and not learning.learns and learning.diverged is not None:
+            verdict = "exploding"
+            found.append((verdict, _diverging(learning.diverged)))
+        elif verdict == "healthy" and not learning.learns and learning.explained > -HARM:
+            verdict = "vanishing"
+            found.append((verdict, f"{share}: it hardly learns its own batch"))
     return verdict, (*(reason for _, reason in found), *evidence.zeros)
 
 
 def chance(evidence: Evidence, stepped: Evidence | None = None) -> Chance | None:
-    """How the model can still show whether it learns; None where nothing could change the verdict by figures alone."""
-    return _chance(_first(_found(evidence, stepped, 0)), evidence)
+    """How the model can show whether it learns; None where nothing could change the verdict by figures alone."""
+    verdict = _first(_found(evidence, stepped, 0))
+    sound = NOISY if evidence.noisy else SOUND
+    chances = {"healthy": sound, "vanishing": SHRINKING, "exploding": GROWING, "saturated": GROWING}
+    return chances.get(verdict)
 
 
-def _chance(verdict: Verdict, evidence: Evidence) -> Chance | None:
-    if verdict == "vanishing":
-        shrinking = _shrinking(evidence)
-        open_to = shrinking is None or evidence.over_steps or shrinking[0] > HOPELESS_DECADES
-        return IN_DOUBT if open_to else None
-    if verdict == "exploding" and evidence.along_chain and (evidence.change or 0.0) >= HOPELESS_GROWTH:
-        return None
-    return {"healthy": IN_DOUBT, "exploding": TOO_LARGE, "saturated": TOO_LARGE}.get(verdict)
+def _diverging(diverged: Divergence) -> str:
+    after = f"{diverged.steps} step{'s' if diverged.steps > 1 else ''}"
+    return f"after {after} of Adam at a learning rate of {diverged.rate:g} the loss has diverged"
 
 
 def _first(found: Sequence[tuple[Verdict, str]]) -> Verdict:

@@ -128,13 +128,13 @@ def attempt(learning: Learning | None) -> _Attempt:
 
 def test_which_of_several_remedies_is_taken() -> None:
     worst_first = [
-        attempt(Learning(0.9, 4, 4, overrules=True)),  # its figures are bad
-        attempt(Learning(0.1, 64, 64)),  # it hardly begins
-        attempt(Learning(0.2, 64, 64)),
-        attempt(Learning(0.3, 64, 64)),
-        attempt(Learning(0.2, 32, 32)),
-        attempt(Learning(0.2, 80, 16)),
-        attempt(Learning(0.2, 4, 4)),
+        attempt(Learning(0.9, True, 4, 4, overrules=True)),  # its figures are bad
+        attempt(Learning(0.1, False, 64, 64)),  # it does not learn
+        attempt(Learning(0.4, True, 64, 64)),
+        attempt(Learning(0.5, True, 64, 64)),
+        attempt(Learning(0.4, True, 32, 32)),
+        attempt(Learning(0.2, True, 80, 16)),
+        attempt(Learning(0.2, True, 4, 4)),
         attempt(None),  # without a loss the figures are all there is
     ]
     assert sorted(worst_first, key=lambda one: one.rank) == worst_first

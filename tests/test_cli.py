@@ -20,7 +20,7 @@ from gradcheck_tool.cli import gradtool
 from gradcheck_tool.cli.progress import PATIENCE, Progress
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.files import require_writable, write_whole
-from gradcheck_tool.verdict import EXPLANATION
+from gradcheck_tool.thresholds import EXPLANATION
 
 COMMANDS = ("audit", "probe", "fix", "explain")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads wait for each other on a busy machine

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradcheck_tool as gct
-from gradcheck_tool.chances import CHECKS, CLEARLY_BEGUN, LITTLE, LITTLE_AFTER
+from gradcheck_tool.chances import CHECKS, CLEARLY_BEGUN, EARLY, ENOUGH, LITTLE, LITTLE_AFTER, SHRINKING, SOUND, Chance
 from gradcheck_tool.inputs import Inputs
+from gradcheck_tool.probing.halves import FEWEST, Halves, are_possible
 from gradcheck_tool.probing.learning import RATES, learn
+from gradcheck_tool.probing.least import least_loss
 
 WIDTH = 24
+NEVER = 9.0
+NEVER_ENOUGH = Chance(CHECKS[-1], NEVER, NEVER)
 
 
 def data(samples: int = 32) -> tuple[Tensor, Tensor]:
@@ -32,56 +39,80 @@ def mlp(depth: int = 3, *, activation: Callable[[], nn.Module] = nn.ReLU, dropou
     return nn.Sequential(*layers, nn.Linear(WIDTH, 4))
 
 
-def explained_after(model: nn.Module, steps: int, rate: float) -> float:
+def explained_after(model: nn.Module, steps: int, rate: float, samples: int = 32, halves: bool = True) -> float:
     """The same by torch's own Adam."""
-    x, y = data()
+    x, y = data(samples)
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), rate)
+    drawn = Halves(Inputs((x,)), y, samples, 0)
     for _ in range(steps):
         optimizer.zero_grad()
-        cross_entropy(model(x), y).backward()
+        inputs, targets = drawn.draw() if halves else (Inputs((x,)), y)
+        cross_entropy(model(*inputs.args), targets).backward()
         optimizer.step()
     with torch.no_grad():
         output = model(x)
-        common = output.mean(0, keepdim=True).expand_as(output)
-        return 1 - float(cross_entropy(output, y) / cross_entropy(common, y))
+        others = [output.mean(0, keepdim=True).expand_as(output), torch.zeros_like(output)]
+        return 1 - float(cross_entropy(output, y) / min(cross_entropy(other, y) for other in others))
 
 
-def test_the_share_is_that_of_a_training_by_torchs_own_adam() -> None:
-    (x, y), found = data(), []
-    for rate in RATES:
-        model = mlp().train()
-        learning = learn(model, Inputs((x,)), cross_entropy, y, 0, 9.0, rates=[rate])
-        assert learning is not None
-        assert learning.steps == CHECKS[-1]
-        assert learning.explained == pytest.approx(explained_after(mlp(), CHECKS[-1], rate), rel=1e-2)
-        found.append(learning.explained)
-    both = learn(mlp().train(), Inputs((x,)), cross_entropy, y, 0, 9.0)
-    assert both is not None
-    assert (both.explained, both.steps) == (max(found), 2 * CHECKS[-1])
+@pytest.mark.parametrize("samples", [pytest.param(32, id="halves"), pytest.param(FEWEST - 1, id="too few to halve")])
+def test_the_share_is_that_of_a_training_by_torchs_own_adam(samples: int) -> None:
+    (x, y), given = data(samples), Chance(16, NEVER, NEVER)
+    learning = learn(mlp().train(), Inputs((x,)), cross_entropy, y, 0, given)
+    assert learning is not None
+    halves = samples >= FEWEST
+    found = [explained_after(mlp(), given.steps, rate, samples, halves) for rate in RATES]
+    assert learning.explained == pytest.approx(max(found), rel=1e-2)
+    assert (learning.steps, learning.last_steps, learning.learns) == (len(RATES) * given.steps, given.steps, False)
 
 
 def test_it_ends_as_soon_as_the_model_has_begun() -> None:
     x, y = data()
     profile = gct.probe(mlp(), x, cross_entropy, y)
     assert profile.verdict == "healthy"
-    assert profile.learning is not None
-    assert profile.learning.steps in CHECKS
-    steps = profile.learning.steps
-    assert (profile.learning.last_steps, profile.learning.overrules) == (steps, False)
-    earlier = [explained_after(mlp(), check, RATES[0]) for check in CHECKS if check < steps]
+    learning = profile.learning
+    assert learning is not None
+    assert learning.steps in CHECKS
+    assert learning.steps <= EARLY
+    assert (learning.last_steps, learning.learns, learning.overrules) == (learning.steps, True, False)
+    earlier = [explained_after(mlp(), check, RATES[0]) for check in CHECKS if check < learning.steps]
     assert all(share < CLEARLY_BEGUN for share in earlier)
-    assert profile.learning.explained == pytest.approx(explained_after(mlp(), steps, RATES[0]), rel=1e-2)
-    assert profile.learning.explained >= CLEARLY_BEGUN
+    assert learning.explained == pytest.approx(explained_after(mlp(), learning.steps, RATES[0]), rel=1e-2)
+    assert learning.explained >= CLEARLY_BEGUN
 
 
-def test_what_shows_nothing_is_given_up() -> None:
+def test_what_is_condemned_has_to_show_more() -> None:
+    x, y = data()
+    sound = learn(mlp().train(), Inputs((x,)), cross_entropy, y, 0, SOUND)
+    condemned = learn(mlp().train(), Inputs((x,)), cross_entropy, y, 0, SHRINKING)
+    assert sound is not None
+    assert condemned is not None
+    assert condemned.learns
+    assert condemned.explained >= ENOUGH > sound.explained
+    assert condemned.steps > sound.steps
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_what_shows_nothing_is_given_up_where_its_figures_condemn_it(patient: bool) -> None:
     x, _ = data()
     unrelated = torch.arange(len(x)) % 2
-    learning = learn(mlp(20, activation=nn.Sigmoid).train(), Inputs((x,)), cross_entropy, unrelated, 0, 9.0)
+    given = replace(NEVER_ENOUGH, patient=patient)
+    learning = learn(mlp(20, activation=nn.Sigmoid).train(), Inputs((x,)), cross_entropy, unrelated, 0, given)
     assert learning is not None
-    assert (learning.steps, learning.last_steps) == (LITTLE_AFTER * len(RATES), LITTLE_AFTER)
-    assert abs(learning.explained) < LITTLE
+    each = EARLY + CHECKS[-1] if patient else LITTLE_AFTER
+    assert learning.steps == each * len(RATES)
+    assert patient or abs(learning.explained) < LITTLE
+
+
+def test_both_rates_are_tried_for_a_moment_before_either_is_for_long() -> None:
+    x, y = data()
+    learning = learn(exponential(4, 64).train(), Inputs((x,)), cross_entropy, y, 0, SOUND)
+    assert learning is not None
+    assert learning.learns
+    assert (learning.steps, learning.diverged) == (EARLY + learning.last_steps, None)
+    there = explained_after(exponential(4, 64), learning.last_steps, RATES[1])
+    assert learning.explained == pytest.approx(there, rel=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +123,7 @@ def test_what_shows_nothing_is_given_up() -> None:
 def test_the_scale_of_the_loss_changes_nothing(factor: float) -> None:
     x, y = data()
     shares = [
-        learn(mlp().train(), Inputs((x,)), loss, y, 0, 9.0)
+        learn(mlp().train(), Inputs((x,)), loss, y, 0, NEVER_ENOUGH)
         for loss in (cross_entropy, lambda output, target: factor * cross_entropy(output, target))
     ]
     assert shares[0] is not None
@@ -104,7 +135,7 @@ def test_the_model_and_the_random_states_are_left_as_they_were() -> None:
     (x, y), model = data(), nn.Sequential(nn.BatchNorm1d(WIDTH), mlp(dropout=0.3))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.get_rng_state()
-    learn(model.train(), Inputs((x,)), cross_entropy, y, 0, 9.0)
+    learn(model.train(), Inputs((x,)), cross_entropy, y, 0, NEVER_ENOUGH)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(state, torch.get_rng_state())
@@ -118,13 +149,13 @@ def test_a_net_whose_noise_drowns_its_inputs_is_told() -> None:
     profile = gct.probe(net, x, cross_entropy, y)
     assert gct.probe(net, x).verdict == "healthy"
     assert profile.verdict == "vanishing"
-    assert "it does not begin to learn" in profile.reasons[0]
+    assert "it hardly learns its own batch" in profile.reasons[0]
 
 
 def test_a_net_that_learns_its_batch_is_not_called_sick_for_large_numbers() -> None:
-    net = mlp(8)
+    net = mlp(6)
     for parameter in net.parameters():
-        parameter.data *= 30.0
+        parameter.data *= 10.0
     x, y = data()
     assert gct.probe(net, x).verdict == "exploding"
     profile = gct.probe(net, x, cross_entropy, y)
@@ -168,7 +199,7 @@ def own(output: Any, _: Any) -> Any:
 )
 def test_nothing_is_said_where_nothing_can_be_seen(model: Callable[[], nn.Module], loss: Any, samples: int) -> None:
     x, y = data(samples)
-    assert learn(model().train(), Inputs((x,)), loss, y, 0, 9.0) is None
+    assert learn(model().train(), Inputs((x,)), loss, y, 0, NEVER_ENOUGH) is None
 
 
 def test_nothing_is_trained_without_targets_or_steps() -> None:
@@ -176,3 +207,233 @@ def test_nothing_is_trained_without_targets_or_steps() -> None:
     assert gct.probe(mlp(), x).learning is None
     assert gct.probe(mlp(), x, lambda output, _: output.square().mean()).learning is None
     assert gct.probe(mlp(), x, cross_entropy, y, steps=0).learning is None
+
+
+class Exp(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+
+def exponential(depth: int, width: int = 256) -> nn.Sequential:
+    torch.manual_seed(0)
+    sizes = [WIDTH, *[width] * depth]
+    layers = [layer for i in range(depth) for layer in (nn.Linear(sizes[i], sizes[i + 1]), Exp())]
+    return nn.Sequential(*layers, nn.Linear(width, 4))
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "enough", "learns"),
+    [
+        pytest.param(3, 256, 0.4, True, id="it does"),
+        pytest.param(4, 8, 0.9, False, id="it does not"),
+    ],
+)
+def test_what_diverges_at_one_rate_has_to_last_at_the_other(
+    depth: int, width: int, enough: float, learns: bool
+) -> None:
+    (x, y), given = data(), replace(SOUND, enough=enough, early=enough)
+    learning = learn(exponential(depth, width).train(), Inputs((x,)), cross_entropy, y, 0, given)
+    assert learning is not None
+    assert learning.learns == learns
+    assert learning.diverged is not None
+    assert learning.diverged.rate == RATES[0]
+    assert learning.diverged.steps > 0
+    assert learning.last_steps == given.steps
+
+
+def test_what_only_comes_down_from_large_outputs_explains_nothing() -> None:
+    """The loss of this net falls from thousands to hundreds, and stays above that of outputs of zero."""
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Linear(WIDTH, 8), nn.ReLU(), nn.Linear(8, 4)).train()
+    x, _ = data()
+    learning = learn(net, Inputs((1e4 * x,)), cross_entropy, torch.arange(len(x)) % 4, 0, Chance(8, NEVER, NEVER))
+    assert learning is not None
+    assert learning.explained < -10
+
+
+def test_outputs_of_zero_are_no_measure_where_they_are_perfect() -> None:
+    """Logarithms of probabilities that are all zero have the least loss that there is."""
+    x, y = data()
+    net = nn.Sequential(mlp(), nn.LogSoftmax(1))
+    profile = gct.probe(net, x, nn.functional.nll_loss, y)
+    assert profile.verdict == "healthy"
+    assert profile.learning is not None
+    assert profile.learning.learns
+
+
+def test_a_loss_that_cannot_take_zeros_is_left_alone() -> None:
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        if not output.any():
+            raise ValueError("zeros")
+        return cross_entropy(output, target)
+
+    x, y = data()
+    profile = gct.probe(mlp(), x, loss, y)
+    assert profile.verdict == "healthy"
+    assert profile.learning is not None
+
+
+def test_a_share_that_is_not_defined_is_not_sought_for_long() -> None:
+    calls = []
+
+    def loss(output: Tensor, _: Tensor) -> Tensor:
+        calls.append(output)
+        return output.mean() - 9
+
+    x, y = data()
+    assert learn(mlp().train(), Inputs((x,)), loss, y, 0, SOUND) is None
+    assert len(calls) < 8
+
+
+def test_a_half_that_is_learned_to_the_last_digit_is_not_the_end() -> None:
+    """Its gradient is exactly zero; another half has one."""
+    x, y = data()
+    net = mlp(1).train()
+    for parameter in net[-1].parameters():
+        parameter.data *= 1e3
+    learning = learn(net, Inputs((x,)), cross_entropy, y, 0, Chance(96, 1.0, 1.0))
+    assert learning is not None
+    assert learning.explained == 1.0
+
+
+# halves
+
+
+def test_halves_hold_the_same_samples_in_whatever_order_these_lie() -> None:
+    x, y = data()
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+    one, other = Halves(Inputs((x,)), y, len(x), 5), Halves(Inputs((x[order],)), y[order], len(x), 5)
+    for _ in range(4):
+        (inputs, targets), (same, same_targets) = one.draw(), other.draw()
+        assert len(inputs.args[0]) == len(x) // 2
+        assert {*map(tuple, inputs.args[0].tolist())} == {*map(tuple, same.args[0].tolist())}
+        assert sorted(targets.tolist()) == sorted(same_targets.tolist())
+        rows = {tuple(row): int(label) for row, label in zip(x.tolist(), y, strict=True)}
+        assert [rows[tuple(row)] for row in inputs.args[0].tolist()] == targets.tolist()
+
+
+def test_every_half_is_another() -> None:
+    x, y = data()
+    halves = Halves(Inputs((x,)), y, len(x), 0)
+    drawn = [tuple(halves.draw()[0].args[0][:, 0].tolist()) for _ in range(8)]
+    assert len(set(drawn)) == 8
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "possible"),
+    [
+        pytest.param((torch.zeros(32, 3),), torch.zeros(32), True, id="a row for each sample"),
+        pytest.param(
+            (torch.zeros(32, 3), {"mask": torch.ones(32)}), (torch.zeros(32), torch.ones(32, 2)), True, id="nested"
+        ),
+        pytest.param((torch.zeros(32, dtype=torch.int64),), torch.zeros(32), True, id="numbers alone"),
+        pytest.param((torch.zeros(32, 3, dtype=torch.complex64),), torch.zeros(32), True, id="complex"),
+        pytest.param((torch.zeros(31, 3),), torch.zeros(31), False, id="too few"),
+        pytest.param((torch.zeros(32, 3), torch.zeros(2, 9)), torch.zeros(32), False, id="edges of a graph"),
+        pytest.param((torch.zeros(32, 3),), torch.tensor(1.0), False, id="one target for all"),
+        pytest.param((torch.zeros(32, 3),), "labels", False, id="targets without a tensor"),
+        pytest.param((torch.zeros(32, 3).to_sparse(),), torch.zeros(32), False, id="sparse"),
+    ],
+)
+def test_a_batch_is_halved_where_everything_has_a_row_for_each_sample(
+    inputs: tuple[Any, ...], targets: Any, possible: bool
+) -> None:
+    samples = len(inputs[0])
+    assert are_possible(Inputs(inputs), targets, samples) == possible
+    if possible:
+        half, wanted = Halves(Inputs(inputs), targets, samples, 0).draw()
+        assert len(half.args[0]) == samples // 2
+        assert wanted is not None
+
+
+class OfOneSize(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.view(32, WIDTH))
+
+
+def test_a_model_of_one_batch_size_learns_from_whole_batches() -> None:
+    x, y = data()
+    profile = gct.probe(OfOneSize(), x, cross_entropy, y)
+    assert profile.verdict == "healthy"
+    assert profile.learning is not None
+    taken = profile.learning.steps
+    assert profile.learning.explained == pytest.approx(explained_after(mlp(), taken, RATES[0], halves=False), rel=1e-2)
+
+
+def test_a_net_that_fits_each_half_and_no_whole_is_told() -> None:
+    """Forty blocks of layer norm tell any samples apart, and learn nothing of them that lasts."""
+    torch.manual_seed(0)
+    layers = [part for i in range(40) for part in (nn.Linear(WIDTH if not i else 64, 64), nn.LayerNorm(64), nn.SiLU())]
+    net = nn.Sequential(*layers, nn.Linear(64, 4))
+    x, _ = data(64)
+    unrelated = torch.randint(4, (64,), generator=torch.Generator().manual_seed(9))
+    learning = learn(net.train(), Inputs((x,)), cross_entropy, unrelated, 0, Chance(64, NEVER, NEVER))
+    assert learning is not None
+    assert learning.explained < explained_whole(net, x, unrelated)
+
+
+def explained_whole(net: nn.Module, x: Tensor, y: Tensor) -> float:
+    optimizer = torch.optim.Adam(net.parameters(), RATES[1])
+    for _ in range(64):
+        optimizer.zero_grad()
+        cross_entropy(net(x), y).backward()
+        optimizer.step()
+    with torch.no_grad():
+        output = net(x)
+        return 1 - float(cross_entropy(output, y) / cross_entropy(output.mean(0, keepdim=True).expand_as(output), y))
+
+
+# what is no fault of a net
+
+
+class Variational(nn.Module):
+    """An autoencoder whose loss has a large part that nothing explains: the pixels' own entropy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16))
+        self.decoder = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, log = self.encoder(x).chunk(2, 1)
+        return self.decoder(mean + torch.randn_like(mean) * (log / 2).exp()), mean, log
+
+
+def evidence_bound(output: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
+    pixels, mean, log = output
+    likelihood = nn.functional.binary_cross_entropy_with_logits(pixels, x, reduction="sum") / len(x)
+    return likelihood - 0.5 * (1 + log - mean.square() - log.exp()).sum(1).mean()
+
+
+@pytest.mark.parametrize("samples", [16, 64, 256])
+def test_a_variational_autoencoder_is_not_called_sick(samples: int) -> None:
+    x = torch.tensor(load_digits().images[:samples], dtype=torch.float32).flatten(1) / 16
+    torch.manual_seed(0)
+    assert gct.probe(Variational(), x, evidence_bound, x).verdict == "healthy"
+
+
+@pytest.mark.parametrize("depth", [0, 1], ids=["linear", "one hidden layer"])
+def test_labels_that_are_mostly_noise_are_no_fault_of_the_net(depth: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(256, WIDTH, generator=generator)
+    y = torch.where(torch.rand(256, generator=generator) < 0.3, torch.randint(4, (256,), generator=generator), 0)
+    assert gct.probe(mlp(depth), x, cross_entropy, y).verdict == "healthy"
+
+
+def test_the_least_loss_is_what_the_targets_leave_open() -> None:
+    soft = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.2, 0.6]])
+    entropy = float(-(soft * soft.log()).sum(1).mean())
+    found = least_loss(torch.zeros(2, 3), lambda output: cross_entropy(output, soft))
+    assert found == pytest.approx(entropy, abs=1e-4)
+    far = torch.tensor([[1e4], [-300.0]])
+    assert least_loss(torch.zeros(2, 1), lambda output: (output - far).square().mean()) == pytest.approx(0.0, abs=1e-2)
+
+
+def test_a_loss_that_takes_no_such_outputs_says_what_it_can() -> None:
+    chances, targets = torch.full((4, 1), 0.5), torch.tensor([[0.0], [1.0], [1.0], [0.0]])
+    found = least_loss(chances, lambda output: nn.functional.binary_cross_entropy(output, targets))
+    assert 0.0 <= found <= math.log(2) + 1e-6

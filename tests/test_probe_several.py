@@ -404,8 +404,8 @@ def test_what_is_no_norm_has_the_arithmetic_mean() -> None:
 
 
 def test_the_second_look_and_the_training_are_averaged_too() -> None:
-    low = run(stepped=AfterSteps(-1.0, 1e-4, 2.0, 0.5, True), learning=Learning(0.1, 4, 4), steps=2)
-    high = run(stepped=AfterSteps(-2.0, 1e-2, 4.0, 1.5, False), learning=Learning(0.3, 16, 16), steps=1)
+    low = run(stepped=AfterSteps(-1.0, 1e-4, 2.0, 0.5, True), learning=Learning(0.1, True, 4, 4), steps=2)
+    high = run(stepped=AfterSteps(-2.0, 1e-2, 4.0, 1.5, False), learning=Learning(0.3, True, 16, 16), steps=1)
     found = summary(low, high)
     assert found.stepped is not None
     assert found.learning is not None

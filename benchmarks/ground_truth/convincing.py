@@ -1,6 +1,6 @@
 """How soon a net must begin to learn for `fix --auto` to stop looking: every candidate that heals, trained.
 
-`fix --auto` stops at the first whose inputs explain `CLEARLY_BEGUN` of the loss after `SOON` steps of one learning
+`fix --auto` stops at the first whose inputs explain enough of the loss after `SOON` steps of one learning
 rate, with no figure against it. Here all are tried, so that other numbers of steps can be judged.
 """
 
@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
-from gradcheck_tool.chances import CHECKS, CLEARLY_BEGUN
+from gradcheck_tool.chances import CHECKS
 from gradcheck_tool.fixing.auto import _Attempt, _attempt, candidates
 from gradcheck_tool.inputs import for_model
 from gradcheck_tool.measuring import measurable, measure
@@ -48,7 +48,7 @@ class Candidate:
             return "unknown"
         if seen.overrules:
             return "figures against it"
-        return f"after {seen.last_steps:2} steps" if seen.explained >= CLEARLY_BEGUN else "not clearly"
+        return f"after {seen.last_steps:2} steps" if seen.learns else "not clearly"
 
 
 def healed(cell: Cell) -> list[_Attempt]:

@@ -21,7 +21,7 @@ from gradcheck_tool.cli.topics import explanation, list_of_topics
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.files import require_writable
 from gradcheck_tool.report import QUIET, render
-from gradcheck_tool.verdict import STEPS
+from gradcheck_tool.thresholds import STEPS
 
 if TYPE_CHECKING:
     from gradcheck_tool.remedy.insert_norm import NormKind

@@ -20,7 +20,7 @@ def list_of_topics() -> str:
 def explanation(topic: str) -> str:
     """The text on `verdicts`, on one verdict by its name (the same text), or on a rule."""
     if topic.strip().lower() in ("verdict", "verdicts", *get_args(Verdict)):
-        from gradcheck_tool.verdict import EXPLANATION
+        from gradcheck_tool.thresholds import EXPLANATION
 
         return EXPLANATION.strip() + "\n"
     from gradcheck_tool.rules import find_rule

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
-from gradcheck_tool.chances import CLEARLY_BEGUN, SOON
+from gradcheck_tool.chances import SOON
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.fixing.change import NO_CHANGE, Change, module_of_remedy
 from gradcheck_tool.fixing.stages import patch_remedy
@@ -86,12 +86,12 @@ class _Attempt:
         return self.profile.verdict == "healthy"
 
     def convinces(self, soon: int = SOON) -> bool:
-        """Whether nothing else need be tried: the model begins to learn clearly within so many steps, and no figure is
+        """Whether nothing else need be tried: the model shows that it learns within so many steps, and no figure is
         against it; or there is no loss that could tell."""
         seen = self.profile.learning
         if seen is None:
             return True
-        return not seen.overrules and seen.explained >= CLEARLY_BEGUN and seen.last_steps <= soon
+        return not seen.overrules and seen.learns and seen.last_steps <= soon
 
     @property
     def rank(self) -> tuple[bool, bool, int, float]:
@@ -99,7 +99,7 @@ class _Attempt:
         seen = self.profile.learning
         if seen is None:
             return True, True, 0, 1.0
-        return not seen.overrules, seen.explained >= CLEARLY_BEGUN, -seen.last_steps, seen.explained
+        return not seen.overrules, seen.learns, -seen.last_steps, seen.explained
 
 
 def auto_fix(
@@ -114,7 +114,7 @@ def auto_fix(
     in_place: bool = False,
     save_weights: Path | None = None,
 ) -> FixResult:
-    """The result of the first remedy that heals and with which the model begins to learn clearly and soon, or of the
+    """The result of the first remedy that heals and with which the model soon shows that it learns, or of the
     best of those that heal; of a healthy model a result with nothing in it.
 
     Args:

@@ -20,13 +20,14 @@ from gradcheck_tool.inputs.samples import is_noise
 from gradcheck_tool.ops import Kind
 from gradcheck_tool.probing.backward import Loss, Signs
 from gradcheck_tool.probing.changes import growth, largest_change, shrinkage
-from gradcheck_tool.probing.learning import RATES, learn
+from gradcheck_tool.probing.learning import learn, noise_of
 from gradcheck_tool.probing.single import Measurement, Pass
 from gradcheck_tool.probing.stepping import step
 from gradcheck_tool.probing.zeros import explain_zeros
 from gradcheck_tool.results import AfterSteps, GradientProfile, ProbeOutput
 from gradcheck_tool.state import preserved, training_mode
-from gradcheck_tool.verdict import STEPS, Evidence, chance, judge
+from gradcheck_tool.thresholds import STEPS
+from gradcheck_tool.verdict import Evidence, chance, judge
 from gradcheck_tool.wording import in_short
 
 __all__ = ["probe"]
@@ -147,18 +148,18 @@ def _profile(
 ) -> GradientProfile:
     structure, start = shown.structure, shown.start
     chains = over if over is not None else [[block.name for block in chain] for chain in structure.chains]
-    evidence = replace(_evidence(start, chains), over_steps=_over_steps(structure))
+    evidence = _evidence(start, chains)
     too_small = [layer.name for layer in start.layers] if evidence.change == -math.inf else []
     stepped = None if shown.stepped is None else _evidence(shown.stepped, chains)
     zeros = explain_zeros(start.layers, structure, model, too_small)
-    evidence = replace(evidence, zeros=zeros)
+    evidence = replace(evidence, zeros=zeros, noisy=bool(noise_of(model)))
     verdict, reasons = judge(evidence, stepped, shown.taken)
     learning = None
     given = chance(evidence, stepped) if loss_fn is not None and targets is not None and shown.taken else None
-    if verdict == "healthy" and given is not None and is_noise(inputs):
-        given = None  # that a model does not learn noise is no fault of it
+    if verdict == "healthy" and (is_noise(inputs) or len(structure.calls) < 2):
+        given = None  # that a model does not learn noise is no fault of it, nor how little a linear one learns
     if loss_fn is not None and given is not None:
-        learning = learn(model, inputs, loss_fn, targets, seed, given.enough, given.steps, RATES[: given.rates])
+        learning = learn(model, inputs, loss_fn, targets, seed, given)
         by_figures = verdict
         verdict, reasons = judge(evidence, stepped, shown.taken, learning)
         if learning is not None:
@@ -196,12 +197,6 @@ def _evidence(measured: Measurement, chains: Sequence[Sequence[str]]) -> Evidenc
         non_finite=measured.non_finite,
         without_gradient=measured.without_gradient,
     )
-
-
-def _over_steps(structure: Structure) -> bool:
-    """Whether a chain goes through the same weight more than once."""
-    layers = ([block.call.layer for block in chain] for chain in structure.chains)
-    return any(len(set(chain)) < len(chain) for chain in layers)
 
 
 def _after(evidence: Evidence, measured: Measurement) -> AfterSteps:

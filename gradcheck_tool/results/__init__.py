@@ -37,6 +37,7 @@ from gradcheck_tool.results.fix import (
 )
 from gradcheck_tool.results.profile import (
     AfterSteps,
+    Divergence,
     GradientProfile,
     LayerGradient,
     Learning,
@@ -52,6 +53,7 @@ __all__ = [
     "AuditReport",
     "CaptureFacts",
     "Chain",
+    "Divergence",
     "Finding",
     "Fix",
     "FixResult",

@@ -51,7 +51,7 @@ class Skip:
 @dataclass(frozen=True)
 class Trial:
     """One remedy that `fix --auto` tried: what the probe says of the model that came of it, how many things it changes,
-    what its inputs explain of the loss after up to 64 steps of Adam (None without a loss), and what it costs, measured:
+    what its inputs explain of the loss after some steps of Adam (None without a loss), and what it costs, measured:
     parameters added, and the time of a training step and the memory held for the backward pass over those of the model
     as it was. `breaks`: what it costs besides, a sentence each."""
 

@@ -50,15 +50,26 @@ class AfterSteps:
 
 
 @dataclass(frozen=True)
+class Divergence:
+    """At which learning rate, and after how many steps, the loss was not finite any more."""
+
+    rate: float
+    steps: int
+
+
+@dataclass(frozen=True)
 class Learning:
-    """How the model takes to its own batch: the share of the loss that its inputs explain after a few steps of Adam,
-    where it was enough, else at the end; how many were taken, over all learning rates tried, and how many of these at
-    the last; and whether the model is healthy for this alone, against its other figures."""
+    """How the model takes to its own batch: the share of the loss that its inputs explain after some steps of Adam,
+    where that was enough, else at the end (minus infinity where the loss was finite at no look); whether it was
+    enough; how many steps were taken, over all trainings, and how many of these in the last; whether the model is
+    healthy for this alone, against its other figures; and the divergence at one of the rates, where there was one."""
 
     explained: float
+    learns: bool
     steps: int
     last_steps: int
     overrules: bool = False
+    diverged: Divergence | None = None
 
 
 @dataclass(frozen=True)

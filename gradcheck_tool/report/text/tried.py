@@ -18,7 +18,7 @@ def tried_lines(result: FixResult, name: str, style: Style) -> Iterator[str]:
     yield from table(_HEAD, [_row(trial) for trial in result.tried])
     yield "  costs are measured against the model as it is, in training"
     if any(trial.explained is not None for trial in result.tried):
-        yield "  explained: the share of the loss that the inputs explain after up to 64 steps of Adam on the batch"
+        yield "  explained: the share of the loss that the inputs explain after some steps of Adam on the batch"
     yield ""
     taken = next((trial for trial in result.tried if trial.remedy == result.remedy), None)
     if taken is not None:
