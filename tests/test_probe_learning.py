@@ -18,7 +18,7 @@ from gradcheck_tool.chances import CHECKS, CLEARLY_BEGUN, EARLY, ENOUGH, LITTLE,
 from gradcheck_tool.inputs import Inputs
 from gradcheck_tool.probing.halves import FEWEST, Halves, are_possible
 from gradcheck_tool.probing.learning import RATES, learn
-from gradcheck_tool.probing.least import least_loss
+from gradcheck_tool.probing.least import LARGEST, least_loss
 
 WIDTH = 24
 NEVER = 9.0
@@ -437,3 +437,7 @@ def test_a_loss_that_takes_no_such_outputs_says_what_it_can() -> None:
     chances, targets = torch.full((4, 1), 0.5), torch.tensor([[0.0], [1.0], [1.0], [0.0]])
     found = least_loss(chances, lambda output: nn.functional.binary_cross_entropy(output, targets))
     assert 0.0 <= found <= math.log(2) + 1e-6
+
+
+def test_outputs_that_are_too_large_are_not_tried() -> None:
+    assert least_loss(torch.zeros(LARGEST + 1), lambda output: output.square().mean()) == math.inf

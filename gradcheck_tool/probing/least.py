@@ -15,11 +15,16 @@ from gradcheck_tool.structures import map_tensors
 
 _ITERATIONS = 40
 """Of L-BFGS (Liu and Nocedal 1989) with line search, which needs no learning rate and so no scale of the outputs."""
+_HISTORY = 5
+"""Pairs of vectors, each as large as the outputs, that it remembers."""
+LARGEST = 2**22
+"""Numbers in the largest output that is tried: what is remembered of it takes up to 200 MB."""
 
 
 def least_loss(output: Any, loss: Callable[[Any], Tensor]) -> float:
     """The least of `loss` that was found from `output` on, with its floating tensors free to be anything. Where the
-    loss takes no other outputs, as beyond the range of probabilities, what was found before."""
+    loss takes no other outputs, as beyond the range of probabilities, what was found before; infinite where nothing
+    was, or the outputs are too large to try."""
     free: list[Tensor] = []
 
     def freed(tensor: Tensor) -> Tensor:
@@ -29,7 +34,9 @@ def least_loss(output: Any, loss: Callable[[Any], Tensor]) -> float:
         return free[-1]
 
     outputs = map_tensors(output, freed)
-    optimizer = torch.optim.LBFGS(free, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+    if not 0 < sum(tensor.numel() for tensor in free) <= LARGEST:
+        return math.inf
+    optimizer = torch.optim.LBFGS(free, max_iter=_ITERATIONS, history_size=_HISTORY, line_search_fn="strong_wolfe")
     least = math.inf
 
     def closure() -> Tensor:
