@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from gradcheck_tool.border import users_code
 from gradcheck_tool.errors import GradtoolError
-from gradcheck_tool.inputs import Inputs, describe, from_example, moved
+from gradcheck_tool.inputs import Inputs, describe, from_example, mapped, moved
 from gradcheck_tool.inputs.draw import draw
 from gradcheck_tool.probing.draws import seed_all
 from gradcheck_tool.results import Origin
@@ -118,5 +117,4 @@ def _redrawn(model: nn.Module, inputs: Inputs, seed: int) -> Inputs:
     def again(tensor: Tensor) -> Tensor:
         return draw(model, tuple(tensor.shape), tensor.dtype, generator, next(names))
 
-    args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), again)
-    return replace(inputs, args=args, kwargs=kwargs)
+    return mapped(inputs, again)

@@ -46,6 +46,15 @@ class Evidence:
     noisy: bool = False
 
 
+_CHANCES: dict[Verdict, Chance] = {
+    "healthy": SOUND,
+    "vanishing": SHRINKING,
+    "exploding": GROWING,
+    "saturated": GROWING,
+}
+"""By the verdict that the figures give; the others are not open to anything."""
+
+
 def judge(
     evidence: Evidence, stepped: Evidence | None = None, steps: int = 0, learning: Learning | None = None
 ) -> tuple[Verdict, tuple[str, ...]]:
@@ -59,7 +68,7 @@ def judge(
     """
     found = _found(evidence, stepped, steps)
     verdict = _first(found)
-    if learning is not None:
+    if learning is not None and verdict in _CHANCES:
         share = f"after {learning.steps} steps of Adam the inputs explain {learning.explained:.2%} of the loss"
         if verdict != "healthy" and learning.learns:
             verdict = "healthy"
@@ -75,10 +84,8 @@ def judge(
 
 def chance(evidence: Evidence, stepped: Evidence | None = None) -> Chance | None:
     """How the model can show whether it learns; None where nothing could change the verdict by figures alone."""
-    verdict = _first(_found(evidence, stepped, 0))
-    sound = NOISY if evidence.noisy else SOUND
-    chances = {"healthy": sound, "vanishing": SHRINKING, "exploding": GROWING, "saturated": GROWING}
-    return chances.get(verdict)
+    given = _CHANCES.get(_first(_found(evidence, stepped, 0)))
+    return NOISY if given is SOUND and evidence.noisy else given
 
 
 def _diverging(diverged: Divergence) -> str:

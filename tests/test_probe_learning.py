@@ -39,12 +39,14 @@ def mlp(depth: int = 3, *, activation: Callable[[], nn.Module] = nn.ReLU, dropou
     return nn.Sequential(*layers, nn.Linear(WIDTH, 4))
 
 
-def explained_after(model: nn.Module, steps: int, rate: float, samples: int = 32, halves: bool = True) -> float:
+def explained_after(
+    model: nn.Module, steps: int, rate: float, batch: tuple[Tensor, Tensor] | None = None, halves: bool = True
+) -> float:
     """The same by torch's own Adam."""
-    x, y = data(samples)
+    x, y = batch or data()
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), rate)
-    drawn = Halves(Inputs((x,)), y, samples, 0)
+    drawn = Halves(Inputs((x,)), y, len(x), 0)
     for _ in range(steps):
         optimizer.zero_grad()
         inputs, targets = drawn.draw() if halves else (Inputs((x,)), y)
@@ -62,7 +64,7 @@ def test_the_share_is_that_of_a_training_by_torchs_own_adam(samples: int) -> Non
     learning = learn(mlp().train(), Inputs((x,)), cross_entropy, y, 0, given)
     assert learning is not None
     halves = samples >= FEWEST
-    found = [explained_after(mlp(), given.steps, rate, samples, halves) for rate in RATES]
+    found = [explained_after(mlp(), given.steps, rate, (x, y), halves) for rate in RATES]
     assert learning.explained == pytest.approx(max(found), rel=1e-2)
     assert (learning.steps, learning.last_steps, learning.learns) == (len(RATES) * given.steps, given.steps, False)
 
@@ -373,18 +375,7 @@ def test_a_net_that_fits_each_half_and_no_whole_is_told() -> None:
     unrelated = torch.randint(4, (64,), generator=torch.Generator().manual_seed(9))
     learning = learn(net.train(), Inputs((x,)), cross_entropy, unrelated, 0, Chance(64, NEVER, NEVER))
     assert learning is not None
-    assert learning.explained < explained_whole(net, x, unrelated)
-
-
-def explained_whole(net: nn.Module, x: Tensor, y: Tensor) -> float:
-    optimizer = torch.optim.Adam(net.parameters(), RATES[1])
-    for _ in range(64):
-        optimizer.zero_grad()
-        cross_entropy(net(x), y).backward()
-        optimizer.step()
-    with torch.no_grad():
-        output = net(x)
-        return 1 - float(cross_entropy(output, y) / cross_entropy(output.mean(0, keepdim=True).expand_as(output), y))
+    assert learning.explained < explained_after(net, 64, RATES[1], (x, unrelated), halves=False)
 
 
 # what is no fault of a net

@@ -341,6 +341,7 @@ def test_training_can_change_a_verdict_where_figures_leave_it_open(evidence: Evi
     assert chance(evidence) == given
     by_figures = judge(evidence)[0]
     if given is None:
+        assert all(judge(evidence, learning=Learning(1.0, learns, 4, 4))[0] == by_figures for learns in (True, False))
         return
     found, reasons = judge(evidence, learning=Learning(ENOUGH, True, 4, 4))
     assert found == "healthy"

@@ -1,7 +1,7 @@
 """How soon a net must begin to learn for `fix --auto` to stop looking: every candidate that heals, trained.
 
-`fix --auto` stops at the first whose inputs explain enough of the loss after `SOON` steps of one learning
-rate, with no figure against it. Here all are tried, so that other numbers of steps can be judged.
+`fix --auto` stops at the first whose inputs explain enough of the loss after `SOON` steps of one learning rate,
+with no figure against it. Here all are tried, so that other numbers of steps can be judged.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
 
@@ -173,15 +173,16 @@ def resized(inputs: Inputs, batch: int, seed: int = 0) -> Inputs:
     def resize(tensor: Tensor) -> Tensor:
         return redrawn(tensor, batch, generator) if tensor.ndim and tensor.shape[0] == old else tensor
 
-    return _mapped(inputs, resize)
+    return mapped(inputs, resize)
 
 
 def moved(inputs: Inputs, device: torch.device) -> Inputs:
     """`inputs` with every tensor on `device`."""
-    return _mapped(inputs, lambda tensor: tensor.to(device))
+    return mapped(inputs, lambda tensor: tensor.to(device))
 
 
-def _mapped(inputs: Inputs, change: Any) -> Inputs:
+def mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """`inputs` with `change(tensor)` in the place of each tensor."""
     kwargs = {name: map_tensors(value, change) for name, value in inputs.kwargs.items()}
     return replace(inputs, args=tuple(map_tensors(value, change) for value in inputs.args), kwargs=kwargs)
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from gradcheck_tool.inputs import BATCH, Inputs, batch_size, resized
+from gradcheck_tool.inputs import BATCH, Inputs, batch_size, mapped, resized
 from gradcheck_tool.inputs.draw import draw
-from gradcheck_tool.structures import map_tensors, tensors_in
+from gradcheck_tool.structures import tensors_in
 
 
 def enough(inputs: Inputs, seed: int) -> Inputs:
@@ -38,9 +38,8 @@ def varied(model: nn.Module, inputs: Inputs, seed: int) -> Inputs:
         drawn = draw(model, tuple(tensor.shape), tensor.dtype, generator)
         return drawn.to(tensor.device).requires_grad_(tensor.requires_grad)
 
-    args, kwargs = map_tensors((inputs.args, dict(inputs.kwargs)), change)
     note = "the samples given are all alike, so random ones of the same shape were drawn"
-    return replace(inputs, args=args, kwargs=kwargs, note=note)
+    return replace(mapped(inputs, change), note=note)
 
 
 def is_noise(inputs: Inputs) -> bool:

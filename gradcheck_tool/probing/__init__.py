@@ -156,7 +156,7 @@ def _profile(
     verdict, reasons = judge(evidence, stepped, shown.taken)
     learning = None
     given = chance(evidence, stepped) if loss_fn is not None and targets is not None and shown.taken else None
-    if verdict == "healthy" and (is_noise(inputs) or len(structure.calls) < 2):
+    if verdict == "healthy" and given is not None and (len(structure.calls) < 2 or is_noise(inputs)):
         given = None  # that a model does not learn noise is no fault of it, nor how little a linear one learns
     if loss_fn is not None and given is not None:
         learning = learn(model, inputs, loss_fn, targets, seed, given)

@@ -4,13 +4,12 @@ step is what tells one that learns from one that only fits the samples that it i
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradcheck_tool.inputs import Inputs
+from gradcheck_tool.inputs import Inputs, mapped
 from gradcheck_tool.structures import map_tensors, tensors_in
 
 FEWEST = 32
@@ -37,8 +36,7 @@ class Halves:
         def take(tensor: Tensor) -> Tensor:
             return tensor[rows.to(tensor.device)]
 
-        args, kwargs = map_tensors((self.inputs.args, dict(self.inputs.kwargs)), take)
-        return replace(self.inputs, args=args, kwargs=kwargs), map_tensors(self.targets, take)
+        return mapped(self.inputs, take), map_tensors(self.targets, take)
 
 
 def are_possible(inputs: Inputs, targets: Any, samples: int) -> bool:

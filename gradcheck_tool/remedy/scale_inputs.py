@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from gradcheck_tool.capturing import CapturedModule
 from gradcheck_tool.chains import Call, Structure, location_of
 from gradcheck_tool.ops import Kind
+from gradcheck_tool.probing.samples import sample_figures
 from gradcheck_tool.remedy.base import Case, Plan, Step
 from gradcheck_tool.remedy.layers import WeightLayers, call_named, calls_of, free_name, shared_copy
 from gradcheck_tool.results import Location, Skip
@@ -131,9 +132,8 @@ def _far(second: float) -> bool:
 
 def _alike(values: Tensor) -> bool:
     """Whether the samples, the first dimension, differ by next to nothing of their size, and yet differ."""
-    if values.dim() < 2 or len(values) < 2:
-        return False
-    return 0.0 < float((values - values.mean(0)).norm()) < ALIKE * float(values.norm())
+    figures = sample_figures(values)
+    return figures is not None and 0.0 < figures.spread < ALIKE
 
 
 def _statistics(values: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
