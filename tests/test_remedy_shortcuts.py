@@ -60,6 +60,7 @@ BLOCKS: dict[str, Block] = {
     "in place, named by what it overwrites": lambda net, i, x: aliased(net.f[i](x)),
     "dropout behind it": lambda net, i, x: net.drop(torch.relu(net.f[i](x))),
     "a norm behind it": lambda net, i, x: net.norms[i](torch.relu(net.f[i](x))),
+    "a norm inside it": lambda net, i, x: torch.relu(net.norms[i](net.f[i](x))),
     "halves of which one gates": gated,
     "a gated linear unit": lambda net, i, x: F.glu(net.wide[i](x)),
     "a layer that gates another": lambda net, i, x: torch.sigmoid(net.g[i](x)) * torch.tanh(net.f[i](x)),
@@ -224,6 +225,13 @@ def test_a_recurrence_has_none() -> None:
 
 def test_short_chains_are_left_alone() -> None:
     assert planned(mlp(nn.ReLU, 3), VECTORS, AddShortcuts()).steps == ()
+
+
+@pytest.mark.parametrize(("depth", "steps"), [(3, 0), (12, 12)])
+def test_normalized_blocks_have_one_where_there_are_enough(depth: int, steps: int) -> None:
+    blocks = [(nn.Linear(32, 32), nn.LayerNorm(32), nn.ReLU()) for _ in range(depth)]
+    model = nn.Sequential(*(part for block in blocks for part in block), nn.Linear(32, 4))
+    assert len(planned(model, VECTORS, AddShortcuts()).steps) == steps
 
 
 def test_behind_new_weights_as_one_remedy() -> None:

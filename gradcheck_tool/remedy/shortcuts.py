@@ -45,7 +45,8 @@ class Shortcut:
 
 @dataclass(frozen=True)
 class AddShortcuts:
-    """The remedy `add-shortcuts`: in chains of at least `min_depth` blocks, around each that keeps the shape."""
+    """The remedy `add-shortcuts`: in chains of at least `min_depth` blocks, and where the model has so many normalized
+    ones, around each that keeps the shape."""
 
     name: str = "add-shortcuts"
     title: str = "shortcuts around the blocks, which start at zero"
@@ -107,11 +108,14 @@ def _read_by(call: Call) -> list[fx.Node]:
 
 
 def _blocks(structure: Structure, min_depth: int) -> Iterator[tuple[Call, fx.Node | str]]:
-    """The calls of the chains with which a block begins, in the order in which they ran, each with the node that the
-    block ends in or with why a shortcut cannot lead around it. Where several read one value, as those of a gate and of
-    what it gates, the block is the first one's. Each node lies in one block, so that the time is linear in the
-    graph."""
+    """The calls of the chains, and those with a norm before their activation, with which a block begins, in the order
+    in which they ran, each with the node that the block ends in or with why a shortcut cannot lead around it. Where
+    several read one value, as those of a gate and of what it gates, the block is the first one's. Each node lies in one
+    block, so that the time is linear in the graph."""
     chained = {block.call for chain in structure.chains if len(chain) >= min_depth for block in chain}
+    plain = {block.call for block in structure.blocks}
+    normalized = [call for call in structure.calls if call in structure.activation_of and call not in plain]
+    chained.update(normalized if len(normalized) >= min_depth else ())
     finder = _Finder(structure)
     begun: set[fx.Node] = set()
     for call in structure.calls:
