@@ -17,7 +17,6 @@ from gradcheck_tool.handed import handed
 from gradcheck_tool.remedy.insert_norm import InsertNorm, NormKind, Placement
 from gradcheck_tool.results import AuditReport, FixResult, GradientProfile
 from gradcheck_tool.tasks import audit_subject, fix_subject, probe_subject
-from gradcheck_tool.thresholds import STEPS
 
 
 def audit(
@@ -74,12 +73,13 @@ def probe(
     *,
     input_size: Sequence[int] | Sequence[Sequence[int]] | None = None,
     seed: int = 0,
-    steps: int = STEPS,
+    steps: int | None = None,
     batches: int = 1,
     seeds: int = 1,
 ) -> GradientProfile:
     """Runs `model` forward and backward in training mode and reports the gradient norm of every weight layer, with a
-    verdict, for which it looks once more after a few optimizer `steps`. The model is left as it was.
+    verdict, for which it looks once more after a few optimizer `steps`: those that are asked for; else two, or none
+    where the model shows with `loss_fn` and `targets` that it learns at once. The model is left as it was.
 
     Without `loss_fn(output, targets)` the loss is a random projection of every floating output.
 

@@ -16,7 +16,6 @@ from gradcheck_tool.inputs.samples import enough, varied
 from gradcheck_tool.probing.several import summarize
 from gradcheck_tool.results import GradientProfile
 from gradcheck_tool.target import Subject
-from gradcheck_tool.thresholds import STEPS
 
 
 def measurable(subject: Subject, seed: int, always: bool = False) -> Subject:
@@ -35,7 +34,7 @@ def measure(
     seed: int,
     reading: Reading | None = None,
     over: Sequence[Sequence[str]] | None = None,
-    steps: int = STEPS,
+    steps: int | None = None,
 ) -> GradientProfile:
     """The profile of a `measurable` subject, over the chains given, or those of `reading`, at the start and after
     `steps` optimizer steps."""
@@ -58,7 +57,7 @@ def measure_several(
     seeds: int,
     seed: int,
     reading: Reading | None = None,
-    steps: int = STEPS,
+    steps: int | None = None,
     tell: Callable[[int], None],
 ) -> GradientProfile:
     """The profile of a `measurable` subject over `batches`, each with each of the `seeds` that begin with `seed`. Those

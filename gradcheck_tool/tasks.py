@@ -15,7 +15,6 @@ from gradcheck_tool.results import AuditReport, FixResult, ProbeReport
 from gradcheck_tool.rules import parse_codes
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.request import LoadRequest
-from gradcheck_tool.thresholds import STEPS
 
 Progress = Callable[[str, int, int], None]
 """Is told (what is done now, steps done, steps in all)."""
@@ -65,7 +64,7 @@ def probe_subject(
     subject: Subject,
     *,
     seed: int = 0,
-    steps: int = STEPS,
+    steps: int | None = None,
     batches: int = 1,
     seeds: int = 1,
     progress: Progress | None = None,

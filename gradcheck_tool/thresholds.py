@@ -7,7 +7,17 @@ changes no verdict. Absolute size counts only where a value is not finite.
 
 from __future__ import annotations
 
-from gradcheck_tool.chances import BEGUN, CLEARLY_BEGUN, EARLY, ENOUGH, GROWING, SHRINKING, SOUND, WITH_NOISE
+from gradcheck_tool.chances import (
+    BEGUN,
+    CLEARLY_BEGUN,
+    EARLY,
+    ENOUGH,
+    FITTED,
+    GROWING,
+    HELD_OUT,
+    SHRINKING,
+    SOUND,
+)
 
 STEPS = 2
 """After one step the biases have moved, and what was too small to count against them shows; the second lets gradients
@@ -55,11 +65,13 @@ SATURATED_FRACTION = 0.9
 is under 4 % of its largest), in more than half of the blocks. Nets with three quarters at the bound in
 their worst layer learn (benchmarks/trainability.py): SageMaker Debugger's half cries wolf there."""
 
-_BEGUN, _CLEARLY, _NOISY, _ENOUGH = (f"{share:.0%}" for share in (BEGUN, CLEARLY_BEGUN, WITH_NOISE, ENOUGH))
+_BEGUN, _CLEARLY, _ENOUGH, _FITTED, _HELD_OUT = (
+    f"{share:.0%}" for share in (BEGUN, CLEARLY_BEGUN, ENOUGH, FITTED, HELD_OUT)
+)
 
 EXPLANATION = f"""\
-The verdict of a probe is the first of these that holds. The probe looks at the start, takes a few optimizer steps
-on its batch, looks again, and puts everything back.
+The verdict of a probe is the first of these that holds. The probe looks at the start; unless the model shows there
+that it learns, it takes a few optimizer steps on its batch and looks again; and puts everything back.
 
 non-finite   an output, the loss or a gradient is NaN or infinite, at the start or after the steps.
 no-gradient  autograd gives a trainable weight layer on a path to the output nothing at all. Zeros beneath a layer that
@@ -83,13 +95,16 @@ With the user's own loss and targets the probe also trains for a moment with Ada
 0.001, from the same weights, each step on another half of the batch, and looks what the inputs explain of the loss of
 the whole batch, 1 − L(f) / L(f̄), where f̄ gives every sample the mean of the outputs, or zeros where these do better.
 
-What looks healthy is so where {_CLEARLY} are reached in {EARLY} steps, or {_BEGUN} in {SOUND.steps} of what any outputs
-at all could explain (with dropout {_NOISY}), at one of the rates. Else it is vanishing, or exploding where the loss
-ceased to be finite at one rate and as much is not held to the last step at the other. But a model with a single weight
-layer, and any on images or sequences of white noise, stays healthy: that little is learned is no fault of theirs.
+What looks healthy is so where {_CLEARLY} are reached in {EARLY} steps, or {_ENOUGH} in {SOUND.steps}, at one of the
+rates. In the end half of what a linear model explains of the same batch is enough, and {_BEGUN} where it explains
+little, or the task is no plain classification; of what any outputs at all could explain. With dropout it stays at
+{_ENOUGH}. Else it is vanishing, or exploding where the loss ceased to be finite at one rate and as much is
+not held to the last step at the other. But a model with a single weight layer, and any on images or sequences of white
+noise, stays healthy: that little is learned is no fault of theirs.
 
-Vanishing, exploding and saturated are but reasons in the report where {_ENOUGH} are reached all the same, of what
-vanishes in {SHRINKING.steps} steps, of what explodes or is saturated in {GROWING.steps}: the model learns.
+Vanishing is but a reason in the report where {_ENOUGH} are reached all the same, in {SHRINKING.steps} steps: the model
+learns. So are exploding and saturated where {_FITTED} are reached in {GROWING.steps} steps; or {_HELD_OUT} of
+the loss of three eighths of the samples, held out of the training, at the best scale of the outputs.
 
 The thresholds were chosen on nets that were really trained, and checked on others (benchmarks/trainability.py).
 """

@@ -70,6 +70,7 @@ def judge(
     verdict = _first(found)
     if learning is not None and verdict in _CHANCES:
         share = f"after {learning.steps} steps of Adam the inputs explain {learning.explained:.2%} of the loss"
+        share += " of samples held out" if learning.held_out else ""
         if verdict != "healthy" and learning.learns:
             verdict = "healthy"
             found.append((verdict, f"yet {share}: it learns"))
@@ -78,7 +79,7 @@ def judge(
             found.append((verdict, _diverging(learning.diverged)))
         elif verdict == "healthy" and not learning.learns and learning.explained > -HARM:
             verdict = "vanishing"
-            found.append((verdict, f"{share}: it hardly learns its own batch"))
+            found.append((verdict, f"{share}{_beside(learning.linear)}: it hardly learns its own batch"))
     return verdict, (*(reason for _, reason in found), *evidence.zeros)
 
 
@@ -86,6 +87,10 @@ def chance(evidence: Evidence, stepped: Evidence | None = None) -> Chance | None
     """How the model can show whether it learns; None where nothing could change the verdict by figures alone."""
     given = _CHANCES.get(_first(_found(evidence, stepped, 0)))
     return NOISY if given is SOUND and evidence.noisy else given
+
+
+def _beside(linear: float | None) -> str:
+    return "" if linear is None else f", a linear model {linear:.0%}"
 
 
 def _diverging(diverged: Divergence) -> str:

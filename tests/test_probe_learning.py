@@ -14,11 +14,23 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gradcheck_tool as gct
-from gradcheck_tool.chances import CHECKS, CLEARLY_BEGUN, EARLY, ENOUGH, LITTLE, LITTLE_AFTER, SHRINKING, SOUND, Chance
+from gradcheck_tool.chances import (
+    CHECKS,
+    CLEARLY_BEGUN,
+    EARLY,
+    ENOUGH,
+    GROWING,
+    LITTLE,
+    LITTLE_AFTER,
+    SHRINKING,
+    SOUND,
+    Chance,
+)
 from gradcheck_tool.inputs import Inputs
-from gradcheck_tool.probing.halves import FEWEST, Halves, are_possible
-from gradcheck_tool.probing.learning import RATES, learn
+from gradcheck_tool.probing.halves import FEWEST, FEWEST_HELD_OUT, Halves, are_possible
+from gradcheck_tool.probing.learning import RATES, Training
 from gradcheck_tool.probing.least import LARGEST, least_loss
+from gradcheck_tool.results import Learning
 
 WIDTH = 24
 NEVER = 9.0
@@ -58,10 +70,15 @@ def explained_after(
         return 1 - float(cross_entropy(output, y) / min(cross_entropy(other, y) for other in others))
 
 
+def learn(model: nn.Module, x: Tensor, loss_fn: Any, targets: Tensor, given: Chance) -> Learning | None:
+    """What comes of training `model` as long as it has a chance."""
+    return Training(model.train(), Inputs((x,)), loss_fn, targets, seed=0).last(given)
+
+
 @pytest.mark.parametrize("samples", [pytest.param(32, id="halves"), pytest.param(FEWEST - 1, id="too few to halve")])
 def test_the_share_is_that_of_a_training_by_torchs_own_adam(samples: int) -> None:
     (x, y), given = data(samples), Chance(16, NEVER, NEVER)
-    learning = learn(mlp().train(), Inputs((x,)), cross_entropy, y, 0, given)
+    learning = learn(mlp(), x, cross_entropy, y, given)
     assert learning is not None
     halves = samples >= FEWEST
     found = [explained_after(mlp(), given.steps, rate, (x, y), halves) for rate in RATES]
@@ -86,8 +103,8 @@ def test_it_ends_as_soon_as_the_model_has_begun() -> None:
 
 def test_what_is_condemned_has_to_show_more() -> None:
     x, y = data()
-    sound = learn(mlp().train(), Inputs((x,)), cross_entropy, y, 0, SOUND)
-    condemned = learn(mlp().train(), Inputs((x,)), cross_entropy, y, 0, SHRINKING)
+    sound = learn(mlp(), x, cross_entropy, y, SOUND)
+    condemned = learn(mlp(), x, cross_entropy, y, SHRINKING)
     assert sound is not None
     assert condemned is not None
     assert condemned.learns
@@ -100,7 +117,7 @@ def test_what_shows_nothing_is_given_up_where_its_figures_condemn_it(patient: bo
     x, _ = data()
     unrelated = torch.arange(len(x)) % 2
     given = replace(NEVER_ENOUGH, patient=patient)
-    learning = learn(mlp(20, activation=nn.Sigmoid).train(), Inputs((x,)), cross_entropy, unrelated, 0, given)
+    learning = learn(mlp(20, activation=nn.Sigmoid), x, cross_entropy, unrelated, given)
     assert learning is not None
     each = EARLY + CHECKS[-1] if patient else LITTLE_AFTER
     assert learning.steps == each * len(RATES)
@@ -109,7 +126,7 @@ def test_what_shows_nothing_is_given_up_where_its_figures_condemn_it(patient: bo
 
 def test_both_rates_are_tried_for_a_moment_before_either_is_for_long() -> None:
     x, y = data()
-    learning = learn(exponential(4, 64).train(), Inputs((x,)), cross_entropy, y, 0, SOUND)
+    learning = learn(exponential(4, 64), x, cross_entropy, y, SOUND)
     assert learning is not None
     assert learning.learns
     assert (learning.steps, learning.diverged) == (EARLY + learning.last_steps, None)
@@ -125,7 +142,7 @@ def test_both_rates_are_tried_for_a_moment_before_either_is_for_long() -> None:
 def test_the_scale_of_the_loss_changes_nothing(factor: float) -> None:
     x, y = data()
     shares = [
-        learn(mlp().train(), Inputs((x,)), loss, y, 0, NEVER_ENOUGH)
+        learn(mlp(), x, loss, y, NEVER_ENOUGH)
         for loss in (cross_entropy, lambda output, target: factor * cross_entropy(output, target))
     ]
     assert shares[0] is not None
@@ -137,7 +154,7 @@ def test_the_model_and_the_random_states_are_left_as_they_were() -> None:
     (x, y), model = data(), nn.Sequential(nn.BatchNorm1d(WIDTH), mlp(dropout=0.3))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.get_rng_state()
-    learn(model.train(), Inputs((x,)), cross_entropy, y, 0, NEVER_ENOUGH)
+    learn(model, x, cross_entropy, y, NEVER_ENOUGH)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(state, torch.get_rng_state())
@@ -154,11 +171,23 @@ def test_a_net_whose_noise_drowns_its_inputs_is_told() -> None:
     assert "it hardly learns its own batch" in profile.reasons[0]
 
 
-def test_a_net_that_learns_its_batch_is_not_called_sick_for_large_numbers() -> None:
-    net = mlp(6)
+def clusters(samples: int) -> tuple[Tensor, Tensor]:
+    """Four classes that a linear model tells apart."""
+    generator = torch.Generator().manual_seed(3)
+    y = torch.arange(samples) % 4
+    centres = torch.randn(4, WIDTH, generator=generator)
+    return 2 * centres[y] + torch.randn(samples, WIDTH, generator=generator), y
+
+
+def with_large_weights(depth: int = 6) -> nn.Sequential:
+    net = mlp(depth)
     for parameter in net.parameters():
         parameter.data *= 10.0
-    x, y = data()
+    return net
+
+
+def test_a_net_that_learns_its_batch_is_not_called_sick_for_large_numbers() -> None:
+    net, (x, y) = with_large_weights(), data()
     assert gct.probe(net, x).verdict == "exploding"
     profile = gct.probe(net, x, cross_entropy, y)
     assert profile.verdict == "healthy"
@@ -166,6 +195,40 @@ def test_a_net_that_learns_its_batch_is_not_called_sick_for_large_numbers() -> N
     assert profile.reasons[1].startswith("yet after ")
     assert profile.learning is not None
     assert profile.learning.overrules
+
+
+def test_nor_is_one_that_tells_other_samples_apart_before_its_outputs_have_come_down() -> None:
+    x, y = clusters(128)
+    net = with_large_weights(14)
+    profile = gct.probe(net, x, cross_entropy, y)
+    assert profile.verdict == "healthy"
+    assert "of samples held out: it learns" in profile.reasons[1]
+    assert profile.learning is not None
+    assert profile.learning.held_out
+    fits = learn(net, x, cross_entropy, y, replace(GROWING, then=None))
+    assert fits is not None
+    assert not fits.learns
+
+
+def test_a_net_that_explodes_and_makes_nothing_of_other_samples_is_told() -> None:
+    """Trained on new samples at every step, this net gets a third right after 400 steps, of which chance is a
+    quarter."""
+    x, y = data(128)
+    profile = gct.probe(with_large_weights(), x, cross_entropy, y)
+    assert profile.verdict == "exploding"
+    assert profile.learning is not None
+    assert profile.learning.steps == 4 * GROWING.steps
+
+
+def test_outputs_that_are_too_large_are_looked_at_smaller() -> None:
+    """A net whose loss says for long that it does harm, as its outputs are thousands."""
+    net, (x, y) = mlp(4), data(256)
+    for parameter in net.parameters():
+        parameter.data *= 10.0
+    profile = gct.probe(net, x, cross_entropy, y)
+    assert profile.verdict == "healthy"
+    assert profile.learning is not None
+    assert profile.learning.explained > 0.5
 
 
 def test_outputs_that_should_not_differ_are_no_fault() -> None:
@@ -201,7 +264,7 @@ def own(output: Any, _: Any) -> Any:
 )
 def test_nothing_is_said_where_nothing_can_be_seen(model: Callable[[], nn.Module], loss: Any, samples: int) -> None:
     x, y = data(samples)
-    assert learn(model().train(), Inputs((x,)), loss, y, 0, NEVER_ENOUGH) is None
+    assert learn(model(), x, loss, y, NEVER_ENOUGH) is None
 
 
 def test_nothing_is_trained_without_targets_or_steps() -> None:
@@ -234,7 +297,7 @@ def test_what_diverges_at_one_rate_has_to_last_at_the_other(
     depth: int, width: int, enough: float, learns: bool
 ) -> None:
     (x, y), given = data(), replace(SOUND, enough=enough, early=enough)
-    learning = learn(exponential(depth, width).train(), Inputs((x,)), cross_entropy, y, 0, given)
+    learning = learn(exponential(depth, width), x, cross_entropy, y, given)
     assert learning is not None
     assert learning.learns == learns
     assert learning.diverged is not None
@@ -243,12 +306,25 @@ def test_what_diverges_at_one_rate_has_to_last_at_the_other(
     assert learning.last_steps == given.steps
 
 
+def test_a_loss_that_is_infinite_where_it_is_looked_at_has_diverged() -> None:
+    x, y = data()
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(output, target) + (math.inf if len(output) == len(x) else 0.0)
+
+    learning = learn(mlp(), x, loss, y, SOUND)
+    assert learning is not None
+    assert not learning.learns
+    assert learning.diverged is not None
+    assert learning.diverged.steps == CHECKS[0]
+
+
 def test_what_only_comes_down_from_large_outputs_explains_nothing() -> None:
     """The loss of this net falls from thousands to hundreds, and stays above that of outputs of zero."""
     torch.manual_seed(2)
     net = nn.Sequential(nn.Linear(WIDTH, 8), nn.ReLU(), nn.Linear(8, 4)).train()
     x, _ = data()
-    learning = learn(net, Inputs((1e4 * x,)), cross_entropy, torch.arange(len(x)) % 4, 0, Chance(8, NEVER, NEVER))
+    learning = learn(net, 1e4 * x, cross_entropy, torch.arange(len(x)) % 4, Chance(8, NEVER, NEVER))
     assert learning is not None
     assert learning.explained < -10
 
@@ -283,8 +359,8 @@ def test_a_share_that_is_not_defined_is_not_sought_for_long() -> None:
         return output.mean() - 9
 
     x, y = data()
-    assert learn(mlp().train(), Inputs((x,)), loss, y, 0, SOUND) is None
-    assert len(calls) < 8
+    assert learn(mlp(), x, loss, y, SOUND) is None
+    assert len(calls) < 10
 
 
 def test_a_half_that_is_learned_to_the_last_digit_is_not_the_end() -> None:
@@ -293,7 +369,7 @@ def test_a_half_that_is_learned_to_the_last_digit_is_not_the_end() -> None:
     net = mlp(1).train()
     for parameter in net[-1].parameters():
         parameter.data *= 1e3
-    learning = learn(net, Inputs((x,)), cross_entropy, y, 0, Chance(96, 1.0, 1.0))
+    learning = learn(net, x, cross_entropy, y, Chance(96, 1.0, 1.0))
     assert learning is not None
     assert learning.explained == 1.0
 
@@ -312,6 +388,27 @@ def test_halves_hold_the_same_samples_in_whatever_order_these_lie() -> None:
         assert sorted(targets.tolist()) == sorted(same_targets.tolist())
         rows = {tuple(row): int(label) for row, label in zip(x.tolist(), y, strict=True)}
         assert [rows[tuple(row)] for row in inputs.args[0].tolist()] == targets.tolist()
+
+
+def test_what_is_held_out_is_never_drawn() -> None:
+    x, y = data(64)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+    halves = Halves(Inputs((x,)), y, len(x), 5, holds_out=True)
+    other = Halves(Inputs((x[order],)), y[order], len(x), 5, holds_out=True)
+    held_out = {*map(tuple, x[halves.held_out].tolist())}
+    assert len(held_out) == FEWEST_HELD_OUT
+    assert held_out == {*map(tuple, x[order][other.held_out].tolist())}
+    for _ in range(8):
+        drawn = halves.draw()[0].args[0]
+        assert len(drawn) == (64 - FEWEST_HELD_OUT) // 2
+        assert not held_out & {*map(tuple, drawn.tolist())}
+
+
+def test_none_are_held_out_of_a_small_batch() -> None:
+    x, y = data(48)
+    halves = Halves(Inputs((x,)), y, len(x), 5, holds_out=True)
+    assert len(halves.held_out) == 0
+    assert len(halves.draw()[0].args[0]) == 24
 
 
 def test_every_half_is_another() -> None:
@@ -373,7 +470,7 @@ def test_a_net_that_fits_each_half_and_no_whole_is_told() -> None:
     net = nn.Sequential(*layers, nn.Linear(64, 4))
     x, _ = data(64)
     unrelated = torch.randint(4, (64,), generator=torch.Generator().manual_seed(9))
-    learning = learn(net.train(), Inputs((x,)), cross_entropy, unrelated, 0, Chance(64, NEVER, NEVER))
+    learning = learn(net, x, cross_entropy, unrelated, Chance(64, NEVER, NEVER))
     assert learning is not None
     assert learning.explained < explained_after(net, 64, RATES[1], (x, unrelated), halves=False)
 

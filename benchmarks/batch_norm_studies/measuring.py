@@ -19,8 +19,9 @@ import gradcheck_tool as gct
 from gradcheck_tool.auditing import read
 from gradcheck_tool.capturing import capture
 from gradcheck_tool.inputs import for_model
+from gradcheck_tool.probing import probe
 from gradcheck_tool.remedy.base import Case, Remedy
-from gradcheck_tool.results import FixResult, GradientProfile
+from gradcheck_tool.results import AfterSteps, FixResult, GradientProfile
 
 WIDTH, BATCH, STEPS, KEPT_OUT = 64, 64, 400, 300
 Net = TypeVar("Net", bound=nn.Module)
@@ -102,6 +103,17 @@ def fixed(net: nn.Module, norm: str, batch: int = BATCH) -> FixResult:
 def probed(net: nn.Module, batch: int = BATCH) -> GradientProfile:
     """`gct.probe` with the digits' loss."""
     return gct.probe(net, digits().x[:batch], F.cross_entropy, digits().y[:batch])
+
+
+def after_two_steps(result: FixResult) -> AfterSteps:
+    """The fixed net after two steps on the same batch, over the same layers as it was measured over before them."""
+    assert result.after is not None
+    assert result.after.measured_over is not None
+    x, y = (values[: result.after.batch_size] for values in (digits().x, digits().y))
+    inputs, over = for_model(result.model, x, None, 0), [result.after.measured_over]
+    seen = probe(result.model, inputs, loss_fn=F.cross_entropy, targets=y, steps=2, over=over).stepped
+    assert seen is not None
+    return seen
 
 
 def ends(profile: GradientProfile) -> float:

@@ -17,6 +17,7 @@ from batch_norm_studies.measuring import (
     Rows,
     accuracy,
     after,
+    after_two_steps,
     correct,
     digits,
     ends,
@@ -61,8 +62,7 @@ def depth() -> Rows:
             result = fixed(net, "batch")
             assert result.before is not None
             assert result.after is not None
-            assert result.after.stepped is not None
-            stages = result.before, result.after, result.after.stepped
+            stages = result.before, result.after, after_two_steps(result)
             before, with_norm, stepped = (stage.measured_decades for stage in stages)
             decades = (
                 *(f"{value:.2f}" for value in (before, predicted, with_norm, stepped)),

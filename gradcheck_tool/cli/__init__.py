@@ -130,14 +130,14 @@ Examples:
 @click.option(
     "--steps",
     type=click.IntRange(0),
-    default=STEPS,
-    show_default=True,
-    help="Optimizer steps after which the verdict looks once more; they are undone.",
+    default=None,
+    help=f"Optimizer steps after which the verdict looks once more; they are undone.  [default: {STEPS}, none where the"
+    " model learns at once]",
 )
 @BATCHES
 @SEEDS
 @_verb
-def probe(run: Run, steps: int, batches: int, seeds: int) -> int:
+def probe(run: Run, steps: int | None, batches: int, seeds: int) -> int:
     """Measure the gradient norm of every weight layer.
 
     Runs TARGET forward and backward, takes a few optimizer steps and looks again, leaves it as it was, and gives a

@@ -7,26 +7,22 @@ where all that moves is what the outputs have in common. Only steps show it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
+from torch import nn
 
-from gradcheck_tool.chances import CHECKS, EARLY, HARM, LITTLE, LITTLE_AFTER, Chance
+from gradcheck_tool.chances import CHECKS, EARLY, HARM, LITTLE, LITTLE_AFTER, SOON, SOUND, Chance
 from gradcheck_tool.errors import GradtoolError
-from gradcheck_tool.inputs import Inputs, batch_size
+from gradcheck_tool.inputs import Inputs
 from gradcheck_tool.probing.adam import Adam
-from gradcheck_tool.probing.backward import Loss, roots_of
-from gradcheck_tool.probing.halves import Halves, are_possible
-from gradcheck_tool.probing.least import least_loss
-from gradcheck_tool.probing.running import run
+from gradcheck_tool.probing.backward import Loss
+from gradcheck_tool.probing.halves import Halves
+from gradcheck_tool.probing.lessons import Batch
+from gradcheck_tool.probing.reference import reference_for
 from gradcheck_tool.results import Divergence, Learning
 from gradcheck_tool.state import preserved
-from gradcheck_tool.structures import map_tensors, tensors_in
 
 RATES = (1e-2, 1e-3)
 """The learning rates tried, from fresh weights each: what is too fast for one net is too slow for another."""
@@ -36,54 +32,111 @@ LARGEST = 2**28
 model are more than a look before training may cost."""
 
 
-def learn(model: nn.Module, inputs: Inputs, loss_fn: Loss, targets: Any, seed: int, given: Chance) -> Learning | None:
-    """Trains `model` on its batch from its present weights, at each of the `RATES`, until its inputs explain enough of
-    the loss, as long as the chance `given` lasts; then puts it back. Every step sees half of the samples, where the
-    batch can be halved. Where the loss has ceased to be finite at one rate, what comes at another has to last.
-
-    Returns:
-        The share of the loss that the inputs explain, over the whole batch, 1 − L(f) / L(f̄), where f̄ gives every
-        sample the mean of the outputs, or zeros where these do better: 0 where telling the samples apart helps
-        nothing, below 0 where it does harm. It is that of the check at which it was enough, else the larger of the
-        last of both rates; this of what any outputs could explain. None where that is not defined: no outputs per
-        sample, a loss that is not positive, a model too large.
-
-    Raises:
-        GradtoolError: the model's forward, or the loss, raises.
+class Training:
+    """A model's trainings on its batch, at each of the `RATES`, from its present weights always: after each it is put
+    back. Every step sees half of the samples, where the batch can be halved. Where the loss has ceased to be finite at
+    one rate, what comes at another has to last.
     """
-    samples = batch_size(inputs)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if samples is None or samples < 2 or sum(parameter.numel() for parameter in parameters) > LARGEST:
+
+    def __init__(self, model: nn.Module, inputs: Inputs, loss_fn: Loss, targets: Any, seed: int) -> None:
+        self.model = model
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.batch = Batch(model, inputs, loss_fn, targets, seed)
+        self.begun = False
+        self.taken = 0
+        self.soon: float | None = None
+        self.diverged: Divergence | None = None
+        self.defined = self.batch.samples >= 2 and sum(p.numel() for p in self.parameters) <= LARGEST
+
+    def begin(self) -> Learning | None:
+        """What looks sound mostly begins to learn at once at one of the rates: each is tried for a moment, before
+        either is for long. None where it does not.
+
+        Raises:
+            GradtoolError: the model's forward, or the loss, raises.
+        """
+        self.begun = True
+        for rate in RATES:
+            trial = self._try(rate, EARLY, SOUND)
+            if trial.end is _End.ENOUGH:
+                return self._seen(trial, trial.shares[-1], learns=True)
+            if self.diverged is not None:
+                break
         return None
-    batch = _Batch(model, inputs, loss_fn, targets, seed, samples)
-    best, taken, last = -math.inf, 0, 0
-    diverged: Divergence | None = None
-    for rate, steps in _schedule(given):
-        with preserved(model, values=True):
-            trial = _train(batch, Adam(parameters, rate), steps, given, lasting=diverged is not None)
-        taken, last = taken + trial.steps, trial.steps
-        if trial.end is _End.ENOUGH:
-            return Learning(trial.seen[-1], True, taken, last, diverged=diverged)
-        if trial.end is _End.DIVERGED:
-            diverged = Divergence(rate, trial.steps)
-        elif not trial.seen:
+
+    def last(self, given: Chance) -> Learning | None:
+        """Trains until the inputs explain enough of the loss, at each rate as long as the chance `given` lasts.
+
+        Returns:
+            The share of the loss that the inputs explain: 0 where telling the samples apart helps nothing, below 0
+            where it does harm. It is that of the check at which it was enough, else the larger of the last of both
+            rates; this of what any outputs could explain. None where that is not defined: no outputs per sample, a loss
+            that is not positive, a model too large.
+
+        Raises:
+            GradtoolError: the model's forward, or the loss, raises.
+        """
+        begins = self.begin() if given.patient and not self.begun else None
+        if begins is not None:
+            return begins
+        found = self._at_each_rate(given)
+        if found is None or found.learns or given.then is None or not self.batch.can_hold_out:
+            return found
+        other = self._at_each_rate(given.then)
+        return other if other is not None and other.learns else replace(found, steps=self.taken)
+
+    def _at_each_rate(self, given: Chance) -> Learning | None:
+        best, trial = -math.inf, None
+        for rate in RATES:
+            trial = self._try(rate, given.steps, given)
+            if trial.end is _End.ENOUGH:
+                return self._seen(trial, trial.shares[-1], learns=True)
+            if trial.shares:
+                share = trial.shares[-1]
+                if given.patient and 0.0 < share < given.enough and self.diverged is None:
+                    share /= self.batch.explicable()
+                best = max(best, share)
+        if trial is None or not self.defined or (best == -math.inf and self.diverged is None):
             return None
-        if trial.seen and steps == given.steps:
-            share = trial.seen[-1]
-            if given.patient and 0.0 < share < given.enough and diverged is None:
-                share /= batch.explicable()
-            best = max(best, share)
-    if best == -math.inf and diverged is None:
-        return None
-    return Learning(best, best >= given.enough and diverged is None, taken, last, diverged=diverged)
+        if given.begun is None or self.diverged is not None or best < given.begun:
+            return self._seen(trial, best, learns=False)
+        linear = self._of_a_linear_model(given) if best < given.enough else None
+        demanded = given.begun if linear is None else max(given.begun, min(given.enough, linear / 2))
+        return replace(self._seen(trial, best, learns=best >= demanded), linear=linear)
 
+    def _of_a_linear_model(self, given: Chance) -> float | None:
+        """What a linear model explains of the same batch in as many steps; it need not explain more than twice as much
+        as is enough. None where there is none."""
+        batch = self.batch
+        made = reference_for(batch.inputs, batch.output, batch.targets, batch.seed)
+        if made is None:
+            return None
+        twice = 2 * given.enough
+        reference = Training(*made, batch.loss_fn, batch.targets, batch.seed)
+        try:
+            seen = reference.last(replace(given, enough=twice, early=twice, begun=None, patient=False))
+        except GradtoolError:  # a loss that takes the model's own outputs alone
+            return None
+        return None if seen is None else seen.explained
 
-def _schedule(given: Chance) -> Iterator[tuple[float, int]]:
-    """The trainings: rates and steps. What looks sound mostly begins at once at one of the rates, so that both are
-    tried for a moment before either is for long."""
-    if given.patient:
-        yield from ((rate, EARLY) for rate in RATES)
-    yield from ((rate, given.steps) for rate in RATES)
+    def _seen(self, last: Trial, explained: float, learns: bool) -> Learning:
+        held_out = last.given.holds_out
+        return Learning(explained, learns, self.taken, last.steps, held_out, diverged=self.diverged, soon=self.soon)
+
+    def _try(self, rate: float, steps: int, given: Chance) -> Trial:
+        """One training; the model is put back."""
+        trial = Trial(self.batch, given, lasting=self.diverged is not None)
+        if not self.defined:
+            return trial
+        with preserved(self.model, values=True):
+            trial.run(Adam(self.parameters, rate), steps)
+        self.taken += trial.steps
+        self.soon = max((share for share in (self.soon, trial.soon) if share is not None), default=None)
+        if trial.end is _End.DIVERGED:
+            self.diverged = Divergence(rate, trial.steps)
+        elif not trial.shares:
+            self.defined = False
+        return trial
 
 
 class _End(Enum):
@@ -95,135 +148,53 @@ class _End(Enum):
 
 
 @dataclass
-class _Trial:
-    """A training at one rate: what the inputs explained at the checks, and how many steps were taken."""
+class Trial:
+    """A training at one rate: how many steps were taken, and what the inputs explained at the checks. `lasting`: what
+    is enough has to be so after the last step."""
 
+    batch: Batch
+    given: Chance
+    lasting: bool
     end: _End = _End.SPENT
     steps: int = 0
-    seen: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+    soon: float | None = None
 
+    def run(self, adam: Adam, steps: int) -> None:
+        """Trains in place."""
+        halves = self.batch.halves(self.given.holds_out)
+        while True:
+            if self.steps in CHECKS:
+                if self._look(halves):
+                    self.end = _End.ENOUGH
+                    return
+                if not self.batch.finite:
+                    self.end = _End.DIVERGED
+                    return
+                little = all(-HARM < share < LITTLE for share in self.shares)
+                if self.steps == LITTLE_AFTER and little and not self.given.patient:
+                    return
+            if self.steps == steps:
+                return
+            loss, grads = self.batch.gradients(adam.parameters, self.steps, halves)
+            if self.steps >= CHECKS[0] and not self.shares and math.isfinite(loss):
+                return  # the share is not defined for such a loss, or such outputs
+            if not self.steps:
+                adam.scale = abs(loss)
+            if not (math.isfinite(loss) and adam.step(grads) < math.inf):
+                self.end = _End.DIVERGED if self.steps else _End.SPENT
+                return
+            self.steps += 1
 
-def _train(batch: _Batch, adam: Adam, steps: int, given: Chance, lasting: bool) -> _Trial:
-    """Trains in place. `lasting`: what is enough has to be so after the last step."""
-    trial = _Trial()
-    halves = batch.halves()
-    while True:
-        if trial.steps in CHECKS:
-            explained = batch.explained(trial.steps)
-            trial.seen += [] if explained is None else [explained]
-            if explained is not None and explained >= _enough(trial.steps, given, lasting):
-                trial.end = _End.ENOUGH
-                return trial
-            little = all(-HARM < share < LITTLE for share in trial.seen)
-            if trial.steps == LITTLE_AFTER and little and not given.patient:
-                return trial
-        if trial.steps == steps:
-            return trial
-        loss, grads = batch.gradients(adam.parameters, trial.steps, halves)
-        if trial.steps >= CHECKS[0] and not trial.seen and math.isfinite(loss):
-            return trial  # the share is not defined for such a loss, or such outputs
-        if not trial.steps:
-            adam.scale = abs(loss)
-        if not (math.isfinite(loss) and adam.step(grads) < math.inf):
-            trial.end = _End.DIVERGED if trial.steps else _End.SPENT
-            return trial
-        trial.steps += 1
-
-
-def _enough(steps: int, given: Chance, lasting: bool) -> float:
-    """What the inputs have to explain after so many steps."""
-    if lasting:
-        return given.enough if steps == given.steps else math.inf
-    return given.early if steps <= EARLY else given.enough
-
-
-class _Batch:
-    """The passes of a training on one batch."""
-
-    def __init__(self, model: nn.Module, inputs: Inputs, loss_fn: Loss, targets: Any, seed: int, samples: int) -> None:
-        self.model, self.inputs, self.loss_fn, self.targets = model, inputs, loss_fn, targets
-        self.seed, self.samples = seed, samples
-        self.loss = self.common = math.nan  # of the last look
-        self.least: float | None = None
-        self.halved = are_possible(inputs, targets, samples)
-        self.noise = noise_of(model)
-
-    def halves(self) -> Halves | None:
-        """Halves of the batch, the same ones for every training; None where it is not to be halved."""
-        return Halves(self.inputs, self.targets, self.samples, self.seed) if self.halved else None
-
-    def gradients(
-        self, parameters: Sequence[Tensor], number: int, halves: Halves | None
-    ) -> tuple[float, Sequence[Tensor | None]]:
-        """The loss of step `number` and its gradients; none where it is not finite."""
-        with torch.enable_grad():
-            loss = self._loss_of_half(number, halves) if halves is not None and self.halved else None
-            if loss is None:
-                loss = self._loss(run(self.model, self.inputs, self.seed + number), self.targets)
-        value = float(loss.detach())
-        if not (loss.requires_grad and math.isfinite(value)):
-            return value, [None] * len(parameters)
-        return value, torch.autograd.grad(loss, list(parameters), allow_unused=True)
-
-    def _loss_of_half(self, number: int, halves: Halves) -> Tensor | None:
-        """None, from then on, where the model or the loss takes no other number of samples than the batch has."""
-        inputs, targets = halves.draw()
-        try:
-            return self._loss(run(self.model, inputs, self.seed + number), targets)
-        except GradtoolError:
-            self.halved = False
-            return None
-
-    def explained(self, number: int) -> float | None:
-        """The share of the loss that the inputs explain; noise of dropout is left out, which explains nothing."""
-        for module in self.noise:
-            module.eval()
-        output = run(self.model, self.inputs, self.seed + number)
-        for module in self.noise:
-            module.train()
-        if not any(map(self._is_per_sample, tensors_in(output))):
-            return None
-        with torch.no_grad():
-            loss, common = (
-                float(self._loss(given, self.targets)) for given in (output, map_tensors(output, self._averaged))
-            )
-            if loss < common < math.inf:
-                common = min(common, self._of_zeros(output))
-        self.loss, self.common = loss, common
-        return 1 - loss / common if math.isfinite(loss) and 0 < common < math.inf else None
-
-    def _of_zeros(self, output: Any) -> float:
-        """The loss of outputs of zero; infinite where it tells nothing: a loss for which zeros are perfect, as the
-        logarithms of probabilities, or which cannot take them."""
-        try:
-            loss = float(self._loss(map_tensors(output, self._zeroed), self.targets))
-        except GradtoolError:
-            return math.inf
-        return loss if 0.0 < loss < math.inf else math.inf
-
-    def explicable(self) -> float:
-        """The share of the loss, at the last look, that any outputs at all could explain: 1 where some have no loss,
-        less where the targets leave something open, as soft labels do with cross-entropy."""
-        if self.least is None:
-            with preserved(self.model, values=True):
-                output = run(self.model, self.inputs, self.seed)
-            self.least = least_loss(output, lambda given: self._loss(given, self.targets))
-        return 1 - self.least / self.common if 0.0 < self.least < self.loss < self.common else 1.0
-
-    def _loss(self, output: Any, targets: Any) -> Tensor:
-        return roots_of(output, self.loss_fn, targets, self.seed)[0]
-
-    def _is_per_sample(self, tensor: Tensor) -> bool:
-        return tensor.is_floating_point() and tensor.dim() > 1 and len(tensor) == self.samples
-
-    def _averaged(self, tensor: Tensor) -> Tensor:
-        """The mean over samples in the place of each, where there are samples."""
-        return tensor.mean(0, keepdim=True).expand_as(tensor) if self._is_per_sample(tensor) else tensor
-
-    def _zeroed(self, tensor: Tensor) -> Tensor:
-        return torch.zeros_like(tensor) if self._is_per_sample(tensor) else tensor
-
-
-def noise_of(model: nn.Module) -> list[nn.Module]:
-    """The dropout modules of `model` that are at work."""
-    return [module for module in model.modules() if isinstance(module, _DropoutNd) and module.training and module.p]
+    def _look(self, halves: Halves | None) -> bool:
+        """Whether what the inputs explain now is enough."""
+        at_end = self.given.patient and self.steps == self.given.steps
+        seen = self.batch.look(self.steps, halves, at_best=at_end)
+        if seen is None:
+            return False
+        self.shares.append(seen.share)
+        if self.steps <= SOON:
+            self.soon = max(seen.share, -math.inf if self.soon is None else self.soon)
+        if self.lasting:
+            return self.steps == self.given.steps and seen.share >= self.given.enough
+        return seen.share >= (self.given.early if self.steps <= EARLY else self.given.enough)

@@ -80,5 +80,5 @@ def _signs(
     with torch.enable_grad():
         roots = roots_of(output, loss_fn, targets, seed)
     if any(root.requires_grad for root in roots):
-        grad_norms(roots, [*parameters], found)
+        grad_norms(roots, [parameter for parameter in parameters if parameter.requires_grad], found)
     return found

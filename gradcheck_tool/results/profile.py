@@ -61,15 +61,20 @@ class Divergence:
 class Learning:
     """How the model takes to its own batch: the share of the loss that its inputs explain after some steps of Adam,
     where that was enough, else at the end (minus infinity where the loss was finite at no look); whether it was
-    enough; how many steps were taken, over all trainings, and how many of these in the last; whether the model is
-    healthy for this alone, against its other figures; and the divergence at one of the rates, where there was one."""
+    enough; how many steps were taken, over all trainings, and how many of these in the last; whether the share is of
+    samples held out of the training; whether the model is healthy for this alone, against its other figures; the
+    divergence at one of the rates, where there was one; where that decided, what a linear model explains; and the most
+    that the model explained in the first 32 steps of a training, where it was looked at then."""
 
     explained: float
     learns: bool
     steps: int
     last_steps: int
+    held_out: bool = False
     overrules: bool = False
     diverged: Divergence | None = None
+    linear: float | None = None
+    soon: float | None = None
 
 
 @dataclass(frozen=True)
