@@ -130,15 +130,17 @@ def test_which_of_several_remedies_is_taken() -> None:
     worst_first = [
         attempt(Learning(0.9, True, 4, 4, overrules=True)),  # its figures are bad
         attempt(Learning(0.1, False, 64, 64)),  # it does not learn
-        attempt(Learning(0.4, True, 64, 64)),
-        attempt(Learning(0.5, True, 64, 64)),
-        attempt(Learning(0.4, True, 32, 32)),
-        attempt(Learning(0.2, True, 80, 16)),
-        attempt(Learning(0.2, True, 4, 4)),
+        attempt(Learning(0.5, True, 96, 96, soon=0.1)),
+        attempt(Learning(0.3, True, 64, 64, soon=0.19)),
+        attempt(Learning(0.4, True, 64, 64, soon=0.19)),
+        attempt(Learning(0.3, True, 96, 96, soon=0.3)),
+        attempt(Learning(0.17, True, 80, 16, soon=0.17)),  # too little for so many steps
+        attempt(Learning(0.4, True, 80, 16, soon=0.4)),
+        attempt(Learning(0.17, True, 4, 4, soon=0.17)),
         attempt(None),  # without a loss the figures are all there is
     ]
     assert sorted(worst_first, key=lambda one: one.rank) == worst_first
-    assert [one.convinces() for one in worst_first] == [False] * 4 + [True] * 4
+    assert [one.convinces() for one in worst_first] == [False] * 4 + [True, True, False] + [True] * 3
 
 
 SOURCE = """\

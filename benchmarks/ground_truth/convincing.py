@@ -1,7 +1,7 @@
-"""How soon a net must begin to learn for `fix --auto` to stop looking: every candidate that heals, trained.
+"""How much a net must have learned for `fix --auto` to stop looking: every candidate that heals, trained.
 
-`fix --auto` stops at the first whose inputs explain enough of the loss after `SOON` steps of one learning rate,
-with no figure against it. Here all are tried, so that other numbers of steps can be judged.
+`fix --auto` stops at the first whose inputs soon explain a `CONVINCING` share of the loss, with no figure against it.
+Here all are tried, so that other shares can be judged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from torch.nn.functional import cross_entropy
 
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
-from gradcheck_tool.chances import CHECKS
 from gradcheck_tool.fixing.auto import _Attempt, _attempt, candidates
 from gradcheck_tool.inputs import for_model
 from gradcheck_tool.measuring import measurable, measure
@@ -31,6 +30,7 @@ from ground_truth.nets import build
 
 SEED = 0
 ENDS = ("learns", "half", "not")
+SHARES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ def healed(cell: Cell) -> list[_Attempt]:
     return [attempt for attempt in found if attempt is not None and attempt.heals]
 
 
-def taken(tried: Sequence[Candidate], soon: int) -> Candidate:
-    """The one that `fix --auto` would take if so many steps were its limit: the first that convinces, or else the best
+def taken(tried: Sequence[Candidate], share: float) -> Candidate:
+    """The one that `fix --auto` would take if such a share were its limit: the first that convinces, or else the best
     by its rank."""
-    convincing = [candidate for candidate in tried if candidate.attempt.convinces(soon)]
+    convincing = [candidate for candidate in tried if candidate.attempt.convinces(share)]
     return convincing[0] if convincing else max(tried, key=lambda candidate: candidate.attempt.rank)
 
 
@@ -97,9 +97,9 @@ def judge(cells: Iterable[Cell]) -> int:
     print(f"\n{len(everyone)} candidates of {len(nets)} nets that look healthy, by when they begin to learn\n")
     print(tabulate([(when, *(counts[when, end] for end in ENDS)) for when in begun], ("", *ENDS)))
     rows = []
-    for soon in CHECKS:
-        ends = Counter(taken(net, soon).outcome for net in nets)
-        rows.append((soon, *(ends[end] for end in ENDS)))
-    print("\nof the nets, with what fix --auto would take if it stopped at one that begins within so many steps\n")
-    print(tabulate(rows, ("steps", *ENDS)))
+    for share in SHARES:
+        ends = Counter(taken(net, share).outcome for net in nets)
+        rows.append((share, *(ends[end] for end in ENDS)))
+    print("\nof the nets, with what fix --auto would take if it stopped at one that soon explains such a share\n")
+    print(tabulate(rows, ("share", *ENDS)))
     return 0

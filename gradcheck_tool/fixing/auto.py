@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
-from gradcheck_tool.chances import SOON
+from gradcheck_tool.chances import AT_ONCE, CONVINCING, EARLY, ENOUGH, LITTLE_AFTER
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.fixing.change import NO_CHANGE, Change, module_of_remedy
 from gradcheck_tool.fixing.stages import patch_remedy
@@ -85,13 +85,16 @@ class _Attempt:
     def heals(self) -> bool:
         return self.profile.verdict == "healthy"
 
-    def convinces(self, soon: int = SOON) -> bool:
-        """Whether nothing else need be tried: the model shows that it learns within so many steps, and no figure is
+    def convinces(self, share: float = CONVINCING) -> bool:
+        """Whether nothing else need be tried: the model soon explains such a share of the loss, and no figure is
         against it; or there is no loss that could tell."""
         seen = self.profile.learning
         if seen is None:
             return True
-        return not seen.overrules and seen.learns and seen.last_steps <= soon
+        if seen.overrules or not seen.learns:
+            return False
+        learned = seen.last_steps <= LITTLE_AFTER and seen.explained >= ENOUGH
+        return learned or seen.last_steps <= AT_ONCE or (seen.soon or 0.0) >= share
 
     @property
     def rank(self) -> tuple[bool, bool, int, float]:
@@ -99,7 +102,7 @@ class _Attempt:
         seen = self.profile.learning
         if seen is None:
             return True, True, 0, 1.0
-        return not seen.overrules, seen.learns, -seen.last_steps, seen.explained
+        return not seen.overrules, seen.learns, -min(seen.last_steps, EARLY + 1), seen.soon or 0.0
 
 
 def auto_fix(
