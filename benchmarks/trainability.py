@@ -1,9 +1,9 @@
 """Which small nets learn, and whether the tool knows: `python benchmarks/trainability.py COMMAND`.
 
-`label` trains the cells of ground_truth/cells.py and writes ground_truth/labels.json (three hours on one core; goes
-on where it was stopped). `verdicts` holds the probe's verdicts against the labels (6 minutes), `invariance` probes with
-the loss scaled, the samples permuted and in float64 (40 minutes), `auto` trains what `fix --auto` makes of the cells
-that do not learn (15 minutes), `harm` what it makes of those that do (10 minutes), `insert-bn` trains the former with
+`label` trains the cells of ground_truth/cells.py and writes ground_truth/labels.json (four hours on one core; goes
+on where it was stopped). `verdicts` holds the probe's verdicts against the labels (9 minutes), `invariance` probes with
+the loss scaled, the samples permuted and in float64 (an hour), `auto` trains what `fix --auto` makes of the cells
+that do not learn (25 minutes), `harm` what it makes of those that do (10 minutes), `insert-bn` trains the former with
 batch norm by hand and by `fix` (an hour), `convincing` with every remedy that looks healthy (an hour), `cost` times
 `audit --probe` and `fix --auto` against training steps (40 minutes).
 """

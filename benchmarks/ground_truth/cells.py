@@ -1,4 +1,4 @@
-"""Which nets are trained: families of like nets, of each eight, and four times three or four more, drawn later.
+"""Which nets are trained: families of like nets, of each eight, and six times three to six more, drawn later.
 
 Thresholds were chosen on the families of this file, changed when those of unseen.py had been seen too, and again when
 each of the later groups had been. What is reported of verdicts and remedies is what they do on the cells drawn last, of
@@ -8,7 +8,7 @@ all families, which were drawn and trained when the rules were finished.
 from __future__ import annotations
 
 from ground_truth.blocks import Cell
-from ground_truth.family import CONV_DEPTHS, FIFTH, FOURTH, LAST, MANY, SOUND, THIRD, Family
+from ground_truth.family import CONV_DEPTHS, DRAWS, MANY, SOUND, Family
 from ground_truth.unseen import UNSEEN
 
 SEEN = (
@@ -70,16 +70,16 @@ FAMILIES = (*SEEN, *UNSEEN)
 
 def all_cells() -> list[Cell]:
     """Every cell, family by family; those drawn later at the end."""
-    rounds = (Family.cells, Family.third_cells, Family.fourth_cells, Family.fifth_cells, Family.last_cells)
-    return [cell for drawn in rounds for family in FAMILIES for cell in drawn(family)]
+    return [cell for drawn in DRAWS for family in FAMILIES for cell in family.cells(drawn)]
 
 
-GROUPS = ("first half", "second half", "drawn third", "drawn fourth", "drawn fifth", "drawn last")
+GROUPS = ("first half", "second half", *(drawn.group for drawn in DRAWS[1:]))
 _SECOND = {family.name for family in UNSEEN}
 
 
 def group_of(cell: Cell) -> str:
     """Which of the `GROUPS` a cell belongs to."""
-    if cell.seed >= THIRD:
-        return GROUPS[2 + sum(cell.seed >= first for first in (FOURTH, FIFTH, LAST))]
-    return GROUPS[1] if cell.family in _SECOND else GROUPS[0]
+    drawn = [draw for draw in DRAWS if draw.seed <= cell.seed][-1]
+    if drawn is DRAWS[0]:
+        return GROUPS[1] if cell.family in _SECOND else GROUPS[0]
+    return drawn.group

@@ -8,9 +8,29 @@ from dataclasses import dataclass
 
 from ground_truth.blocks import Cell
 
-PER_FAMILY = 8
-THIRD, FOURTH, FIFTH, LAST = 100, 200, 300, 400
-"""The seeds from which on the cells are those drawn third, fourth, fifth and last."""
+
+@dataclass(frozen=True)
+class Draw:
+    """A group of cells that were drawn together: so many of each family, with the seeds from `seed` on, at random from
+    the `words`."""
+
+    group: str
+    words: str
+    seed: int
+    count: int
+
+
+DRAWS = (
+    Draw("drawn first", "trainability", 0, 8),
+    Draw("drawn third", "trainability, last", 100, 3),
+    Draw("drawn fourth", "trainability, fourth", 200, 3),
+    Draw("drawn fifth", "trainability, fifth", 300, 4),
+    Draw("drawn sixth", "trainability, sixth", 400, 4),
+    Draw("drawn seventh", "trainability, seventh", 500, 6),
+    Draw("drawn last", "trainability, eighth", 600, 4),
+)
+"""Each group but the first was drawn when thresholds had been chosen on those before. The first are two: the families
+of cells.py and of unseen.py."""
 
 COST_LIMIT = 2e6
 """depth · width² · positions of a net: what can be trained a thousand times on one core."""
@@ -38,31 +58,12 @@ class Family:
     scales: Sequence[float] = (1.0,)
     shifts: Sequence[float] = (0.0,)
 
-    def cells(self) -> list[Cell]:
-        """The family's cells; equal at each call, and unaffected by other families."""
-        return self._cells(f"trainability {self.name}", 0, PER_FAMILY)
-
-    def third_cells(self) -> list[Cell]:
-        """More of them, which were drawn when the thresholds had been chosen on the others, for the first time."""
-        return self._cells(f"trainability, last {self.name}", THIRD, 3)
-
-    def fourth_cells(self) -> list[Cell]:
-        """More of them, which were drawn when the thresholds had been changed once more."""
-        return self._cells(f"trainability, fourth {self.name}", FOURTH, 3)
-
-    def fifth_cells(self) -> list[Cell]:
-        """More of them, on which those thresholds failed: the rules were changed after that."""
-        return self._cells(f"trainability, fifth {self.name}", FIFTH, 4)
-
-    def last_cells(self) -> list[Cell]:
-        """More of them, which were drawn when everything else was done."""
-        return self._cells(f"trainability, sixth {self.name}", LAST, 4)
-
-    def _cells(self, name: str, seed: int, count: int) -> list[Cell]:
-        draw = random.Random(name)
+    def cells(self, drawn: Draw) -> list[Cell]:
+        """The family's cells of a group; equal at each call, and unaffected by other families."""
+        draw = random.Random(f"{drawn.words} {self.name}")
         found: dict[str, Cell] = {}
-        while len(found) < count:
-            cell = self._drawn(draw, seed=seed + len(found))
+        while len(found) < drawn.count:
+            cell = self._drawn(draw, seed=drawn.seed + len(found))
             positions = 40 if self.convolves else 1
             layers = cell.depth * (2 if self.kind.startswith("res") else 1)
             if layers * cell.width**2 * positions <= COST_LIMIT:
