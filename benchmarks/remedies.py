@@ -86,18 +86,14 @@ class Residual(nn.Module):
         return x + self.second(torch.relu(self.first(x)))
 
 
-def mlp(depth: int, activation: type[nn.Module], width: int = WIDTH) -> nn.Sequential:
-    """`depth` blocks and a head, in PyTorch's own initialization."""
+def mlp(
+    depth: int, activation: type[nn.Module], width: int = WIDTH, norm: Callable[[int], nn.Module] | None = None
+) -> nn.Sequential:
+    """`depth` blocks, with a norm before their activation if one is given, and a head, in PyTorch's own
+    initialization."""
     sizes = [64, *[width] * depth]
-    blocks = [(nn.Linear(n, m), activation()) for n, m in pairwise(sizes)]
+    blocks = [(nn.Linear(n, m), *([norm(m)] if norm else []), activation()) for n, m in pairwise(sizes)]
     return nn.Sequential(*[part for block in blocks for part in block], nn.Linear(width, CLASSES))
-
-
-def normalized(depth: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
-    """`depth` blocks of Linear, norm and ReLU, and a head."""
-    sizes = [64, *[WIDTH] * depth]
-    blocks = [(nn.Linear(n, m), norm(m), nn.ReLU()) for n, m in pairwise(sizes)]
-    return nn.Sequential(*[part for block in blocks for part in block], nn.Linear(WIDTH, CLASSES))
 
 
 def conv(depth: int, activation: type[nn.Module], channels: int = 8) -> nn.Sequential:
@@ -175,8 +171,8 @@ NETS = (
     Net("5 ReLU, bias −5", lambda: weights(mlp(5, nn.ReLU), nn.init.kaiming_normal_, -5.0)),
     Net("2 ReLU, bias −5", lambda: weights(mlp(2, nn.ReLU), nn.init.kaiming_normal_, -5.0)),
     Net("30 narrow ReLU, 16 wide", lambda: mlp(30, nn.ReLU, 16)),
-    Net("60 ReLU behind batch norm", lambda: normalized(60, nn.BatchNorm1d)),
-    Net("60 ReLU behind layer norm", lambda: normalized(60, nn.LayerNorm)),
+    Net("60 ReLU behind batch norm", lambda: mlp(60, nn.ReLU, norm=nn.BatchNorm1d)),
+    Net("60 ReLU behind layer norm", lambda: mlp(60, nn.ReLU, norm=nn.LayerNorm)),
     Net("15 ReLU convolutions", lambda: conv(15, nn.ReLU), image=True),
     Net("8 sigmoid convolutions", lambda: conv(8, nn.Sigmoid), image=True),
     Net("15 GELU convolutions", lambda: conv(15, nn.GELU), image=True),

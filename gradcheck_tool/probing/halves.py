@@ -17,8 +17,7 @@ FEWEST = 32
 """Samples of the smallest batch that is halved. Gradients of a few samples are mostly noise: with 16 digits a small
 vision transformer shows that it learns after 32 steps, with halves of them after 320 (benchmarks/public_cost.py)."""
 
-
-HELD_OUT, FEWEST_HELD_OUT = 3 / 8, 24
+SHARE_HELD_OUT, FEWEST_HELD_OUT = 3 / 8, 24
 """The share of a batch that is held out, and of how many samples at least: with fewer what a model makes of them is
 chance. Of the nets of benchmarks/trainability.py that explode, with 24 of 64 samples held out in four ways, 2.5 of 49
 are judged wrongly on average, and of 16 in eight ways 3.0, at the threshold that suits each best."""
@@ -48,7 +47,7 @@ class Halves:
 
 def held_out_of(samples: int) -> int:
     """How many of so many samples are held out."""
-    count = int(HELD_OUT * samples)
+    count = int(SHARE_HELD_OUT * samples)
     return count if count >= FEWEST_HELD_OUT else 0
 
 

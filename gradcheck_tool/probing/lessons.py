@@ -5,7 +5,7 @@ explain of the loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -67,13 +67,9 @@ class Batch:
         value = float(loss.detach())
         if not (loss.requires_grad and math.isfinite(value)):
             return value, [None] * len(parameters)
-        wanted = [place for place, one in enumerate(parameters) if one.requires_grad]  # a forward may freeze some
-        grads: list[Tensor | None] = [None] * len(parameters)
-        for place, grad in zip(
-            wanted, torch.autograd.grad(loss, [parameters[place] for place in wanted], allow_unused=True), strict=True
-        ):
-            grads[place] = grad
-        return value, grads
+        wanted = [one for one in parameters if one.requires_grad]  # a forward may freeze some
+        grads = iter(torch.autograd.grad(loss, wanted, allow_unused=True))
+        return value, [next(grads) if one.requires_grad else None for one in parameters]
 
     def _loss_of_half(self, number: int, halves: Halves) -> Tensor | None:
         """None, from then on, where the model or the loss takes no other number of samples than the batch has."""
@@ -98,13 +94,16 @@ class Batch:
             module.train()
         self.output = output = map_tensors(output, torch.detach)
         if halves is None or not self.halved or not len(halves.held_out):
-            self.seen = self._of_all(output, at_best)
-            self.finite = self.seen is not None or math.isfinite(float(self._loss(output, self.targets)))
-            return self.seen
-        take = rows_taken(halves.held_out)
+            seen = self.seen = self._of_all(output, at_best)
+        else:
+            seen = self._of_held_out(output, rows_taken(halves.held_out), len(halves.held_out))
+        self.finite = seen is not None or math.isfinite(float(self._loss(output, self.targets)))
+        return seen
+
+    def _of_held_out(self, output: Any, take: Callable[[Tensor], Tensor], count: int) -> Explained | None:
         targets = map_tensors(self.targets, take)
         of_these = map_tensors(output, lambda tensor: take(tensor) if self._has_rows(tensor) else tensor)
-        return explained_at_best(of_these, lambda given: self._loss(given, targets), len(halves.held_out))
+        return explained_at_best(of_these, lambda given: self._loss(given, targets), count)
 
     def _of_all(self, output: Any, at_best: bool) -> Explained | None:
         def loss(given: Any) -> Tensor:
