@@ -44,7 +44,7 @@ class Training:
         self.batch = Batch(model, inputs, loss_fn, targets, seed)
         self.begun = False
         self.taken = 0
-        self.soon: float | None = None
+        self.soon: list[float] = []
         self.diverged: Divergence | None = None
         self.defined = self.batch.samples >= 2 and sum(p.numel() for p in self.parameters) <= LARGEST
 
@@ -59,7 +59,7 @@ class Training:
         for rate in RATES:
             trial = self._try(rate, EARLY, SOUND)
             if trial.end is _End.ENOUGH:
-                return self._seen(trial, trial.shares[-1], learns=True)
+                return self._seen(trial, trial.explained, learns=True)
             if self.diverged is not None:
                 break
         return None
@@ -90,9 +90,9 @@ class Training:
         for rate in RATES:
             trial = self._try(rate, given.steps, given)
             if trial.end is _End.ENOUGH:
-                return self._seen(trial, trial.shares[-1], learns=True)
+                return self._seen(trial, trial.explained, learns=True)
             if trial.shares:
-                share = trial.shares[-1]
+                share = trial.explained
                 if given.patient and 0.0 < share < given.enough and self.diverged is None:
                     share /= self.batch.explicable()
                 best = max(best, share)
@@ -121,7 +121,15 @@ class Training:
 
     def _seen(self, last: Trial, explained: float, learns: bool) -> Learning:
         held_out = last.given.holds_out
-        return Learning(explained, learns, self.taken, last.steps, held_out, diverged=self.diverged, soon=self.soon)
+        return Learning(
+            explained,
+            learns,
+            self.taken,
+            last.steps,
+            held_out,
+            diverged=self.diverged,
+            soon=max(self.soon, default=None),
+        )
 
     def _try(self, rate: float, steps: int, given: Chance) -> Trial:
         """One training; the model is put back."""
@@ -131,7 +139,7 @@ class Training:
         with preserved(self.model, values=True):
             trial.run(Adam(self.parameters, rate), steps)
         self.taken += trial.steps
-        self.soon = max((share for share in (self.soon, trial.soon) if share is not None), default=None)
+        self.soon += [share for steps, share in trial.shares.items() if steps <= SOON]
         if trial.end is _End.DIVERGED:
             self.diverged = Divergence(rate, trial.steps)
         elif not trial.shares:
@@ -149,16 +157,20 @@ class _End(Enum):
 
 @dataclass
 class Trial:
-    """A training at one rate: how many steps were taken, and what the inputs explained at the checks. `lasting`: what
-    is enough has to be so after the last step."""
+    """A training at one rate: how many steps were taken, and what the inputs explained at the checks, by their
+    steps. `lasting`: what is enough has to be so after the last step."""
 
     batch: Batch
     given: Chance
     lasting: bool
     end: _End = _End.SPENT
     steps: int = 0
-    shares: list[float] = field(default_factory=list)
-    soon: float | None = None
+    shares: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def explained(self) -> float:
+        """At the last check."""
+        return [*self.shares.values()][-1]
 
     def run(self, adam: Adam, steps: int) -> None:
         """Trains in place."""
@@ -171,7 +183,7 @@ class Trial:
                 if not self.batch.finite:
                     self.end = _End.DIVERGED
                     return
-                little = all(-HARM < share < LITTLE for share in self.shares)
+                little = all(-HARM < share < LITTLE for share in self.shares.values())
                 if self.steps == LITTLE_AFTER and little and not self.given.patient:
                     return
             if self.steps == steps:
@@ -192,9 +204,7 @@ class Trial:
         seen = self.batch.look(self.steps, halves, at_best=at_end)
         if seen is None:
             return False
-        self.shares.append(seen.share)
-        if self.steps <= SOON:
-            self.soon = max(seen.share, -math.inf if self.soon is None else self.soon)
+        self.shares[self.steps] = seen.share
         if self.lasting:
             return self.steps == self.given.steps and seen.share >= self.given.enough
         return seen.share >= (self.given.early if self.steps <= EARLY else self.given.enough)
