@@ -86,6 +86,31 @@ class Residual(nn.Module):
         return x + self.second(torch.relu(self.first(x)))
 
 
+class Recurrence(nn.Module):
+    """h ← relu(a(x_t) + b(h)) over the rows of an 8×8 image, each in four parts: 32 steps."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.width = width
+        self.inputs, self.state = nn.Linear(2, width), nn.Linear(width, width)
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, 64) → (batch, classes)."""
+        state = x.new_zeros(len(x), self.width)
+        for part in x.unflatten(1, (32, 2)).unbind(1):
+            state = torch.relu(self.inputs(part) + self.state(state))
+        logits: Tensor = self.head(state)
+        return logits
+
+
+def recurrence(change: Callable[[Tensor], object]) -> Recurrence:
+    """With weights in PyTorch's initialization but for the states', on which `change` is called."""
+    made = Recurrence()
+    change(made.state.weight)
+    return made
+
+
 def mlp(
     depth: int, activation: type[nn.Module], width: int = WIDTH, norm: Callable[[int], nn.Module] | None = None
 ) -> nn.Sequential:
@@ -144,6 +169,13 @@ def almost_constant(weight: Tensor) -> None:
     nn.init.normal_(weight, 0.01, 1e-5)
 
 
+def he_times_3(weight: Tensor) -> None:
+    """Weights that a state outgrows in a few steps."""
+    nn.init.kaiming_normal_(weight)
+    with torch.no_grad():
+        weight.mul_(3.0)
+
+
 NETS = (
     Net("healthy: 6 ReLU", lambda: he(mlp(6, nn.ReLU))),
     Net("healthy: 3 tanh", lambda: mlp(3, nn.Tanh)),
@@ -176,6 +208,8 @@ NETS = (
     Net("15 ReLU convolutions", lambda: conv(15, nn.ReLU), image=True),
     Net("8 sigmoid convolutions", lambda: conv(8, nn.Sigmoid), image=True),
     Net("15 GELU convolutions", lambda: conv(15, nn.GELU), image=True),
+    Net("32 steps, He × 3", lambda: recurrence(he_times_3)),
+    Net("32 steps, orthogonal × √2", lambda: recurrence(lambda weight: nn.init.orthogonal_(weight, 2**0.5))),
     Net("20 unnormalized residual", lambda: residual(20)),
     Net("12 unnormalized residual conv", lambda: residual(12, True), image=True),
     Net("6 ReLU, He, inputs × 255", lambda: he(mlp(6, nn.ReLU)), 255.0),

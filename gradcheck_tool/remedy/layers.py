@@ -145,10 +145,14 @@ class WeightLayers:
         return self.parameters.get(call.parameter)
 
     def objection(self, call: Call) -> str | None:
-        """Why the weight of a call is not to be replaced; None where it may be."""
-        weight = self.weight(call)
+        """Why the gain of a call is not to be changed; None where it may be."""
         if call.layer in self.structure.recurrent:
             return "it is stepped: what its weights do depends on the number of steps"
+        return self.objection_to_another(call)
+
+    def objection_to_another(self, call: Call) -> str | None:
+        """Why no other weight may stand in the place of a call's; None where one may."""
+        weight = self.weight(call)
         if call.module is not None and is_computed(self._modules[call.module]):
             return "its weight is computed from other parameters (weight norm, spectral norm or a parametrization)"
         if weight is None:

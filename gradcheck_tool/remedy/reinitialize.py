@@ -29,6 +29,7 @@ from gradcheck_tool.remedy.layers import (
     replace_parameter,
     shared_copy,
 )
+from gradcheck_tool.remedy.recurrences import STEPPED_GAIN, faults_of_steps
 from gradcheck_tool.results import Location, Skip
 from gradcheck_tool.theory import Weights
 from gradcheck_tool.theory.weight_statistics import objection
@@ -156,14 +157,20 @@ class Planner:
             self.structure, self.model, {call: bias is not None for call, bias in self.biases.items()}
         )
         unsound = self._unsound_chains()
+        stepped = faults_of_steps(self.structure, gains, self.weights)
         steps: list[Reinitialization] = []
         skipped: list[Skip] = []
         for call in self.layers.first_calls():
-            gain = gains.get(call)
-            why = self._fault(call, gain, call in unsound)
+            gain: Gain | str | None = gains.get(call)
+            why = stepped.get(call.layer)
+            if why is not None:
+                gain, reason = Gain(STEPPED_GAIN**2), self.layers.objection_to_another(call)
+            elif stepped and call.layer in self.structure.recurrent:
+                continue  # what is beside a state that is drawn anew, and large enough for it
+            else:
+                why, reason = self._fault(call, gain, call in unsound), self.layers.objection(call)
             if why is None:
                 continue
-            reason = self.layers.objection(call)
             if reason is None and isinstance(gain, str):
                 reason = gain
             if reason is not None:
@@ -222,7 +229,7 @@ class Planner:
         broken = self._broken(call, weights)
         if broken is not None or not isinstance(gain, Gain):
             return broken or ("its chain passes no gradient" if unsound and isinstance(gain, str) else None)
-        now = weights.summed * weights.second_moment
+        now = weights.gain_squared
         if now > BROKEN_GAIN * gain.squared:
             return f"its gain was {math.sqrt(now):.3g}"
         if not unsound:
@@ -247,7 +254,7 @@ class Planner:
             return "its weights were all zero" if block is not None else None
         if self._has_equal_units(call) and not feeds_output_alone(self.structure, call):
             return "its units all computed the same"
-        rest = weights.summed * weights.second_moment
+        rest = weights.gain_squared
         if block is not None and weights.bias_second_moment > DOMINATING_BIAS * max(rest, 1.0):
             return f"its biases, of root mean square {math.sqrt(weights.bias_second_moment):.3g}, drowned its inputs"
         return None
@@ -273,7 +280,7 @@ class Planner:
             weights = self.weights(call)
             if weights is None or weights.second_moment == 0.0 or self.layers.objection(call) is not None:
                 continue
-            now = weights.summed * weights.second_moment
+            now = weights.gain_squared
             if not HEAD_RANGE[0] <= now <= HEAD_RANGE[1]:
                 yield call, f"its gain was {math.sqrt(now):.3g}"
 

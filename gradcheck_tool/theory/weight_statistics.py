@@ -65,6 +65,11 @@ class Weights:
             return float(self.fan_in)
         return self.fan_in / math.prod(self.geometry.stride)
 
+    @property
+    def gain_squared(self) -> float:
+        """σ_w² = n E[w²]: the second moment of the output over that of the input, biases apart."""
+        return self.summed * self.second_moment
+
 
 @dataclass(frozen=True)
 class Unread:
