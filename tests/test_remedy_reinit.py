@@ -128,6 +128,33 @@ def test_exp_has_no_gain() -> None:
     assert "exp magnifies any deviation" in plan.skipped[0].reason
 
 
+class Gated(nn.Module):
+    """One half of a layer's outputs times an activation of the other, which magnifies what its inputs are off by."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.layer = nn.Linear(32, 64)
+        nn.init.normal_(self.layer.weight, std=size / 32**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 32) → (N, 32)."""
+        value, gate = self.layer(x).chunk(2, -1)
+        gated: Tensor = value * torch.sigmoid(gate)
+        return gated
+
+
+@pytest.mark.parametrize("size", [0.1, 10.0])
+def test_without_a_critical_gain_weights_of_an_odd_size_are_drawn_at_one(size: float) -> None:
+    steps = planned(nn.Sequential(*[Gated(size) for _ in range(6)], nn.Linear(32, 2)), VECTORS).steps
+    assert [step.gain for step in steps] == [1.0] * 6
+
+
+def test_without_a_critical_gain_weights_of_a_sound_size_are_left_alone() -> None:
+    plan = planned(nn.Sequential(*[Gated(1.0) for _ in range(6)], nn.Linear(32, 2)), VECTORS)
+    assert not plan.steps
+    assert len(plan.skipped) == 5
+
+
 def test_constant_factors_between_layers_count() -> None:
     def forward(net: Net, x: Tensor) -> Tensor:
         for name in "abcde":

@@ -48,8 +48,8 @@ DOMINATING_BIAS = 3.0
 of −3 standard deviations a ReLU is open for 0.1 % of its inputs."""
 BROKEN_GAIN = 100.0
 """The factor by which σ_w² may be too large in a net of any depth: a single layer then multiplies by 10."""
-HEAD_RANGE = (0.1, 4.0)
-"""n E[w²] of a head that is left alone; 1/3 is PyTorch's default."""
+SOUND_RANGE = (0.1, 4.0)
+"""n E[w²] of a layer that is left alone where no gain is critical: a head, a gated unit; 1/3 is PyTorch's default."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,8 @@ class Planner:
         skipped: list[Skip] = []
         for call in self.layers.first_calls():
             gain: Gain | str | None = gains.get(call)
+            if isinstance(gain, str) and self._has_odd_size(call):
+                gain = Gain(1.0)
             why = stepped.get(call.layer)
             if why is not None:
                 gain, reason = Gain(STEPPED_GAIN**2), self.layers.objection_to_another(call)
@@ -270,6 +272,12 @@ class Planner:
             return False
         return bool((matrices == matrices[:, :1]).all())
 
+    def _has_odd_size(self, call: Call) -> bool:
+        """Whether a layer's weights are far from the size that suits most functions behind it, and not all zero."""
+        weights = self.weights(call)
+        least, most = SOUND_RANGE
+        return weights is not None and weights.second_moment > 0.0 and not least <= weights.gain_squared <= most
+
     # -- heads --------------------------------------------------------------------------------------------------------
 
     def _heads(self, planned: Collection[str]) -> Iterator[tuple[Call, str]]:
@@ -278,11 +286,8 @@ class Planner:
             if call.name in planned or call in self.blocks or not feeds_output_alone(self.structure, call):
                 continue
             weights = self.weights(call)
-            if weights is None or weights.second_moment == 0.0 or self.layers.objection(call) is not None:
-                continue
-            now = weights.gain_squared
-            if not HEAD_RANGE[0] <= now <= HEAD_RANGE[1]:
-                yield call, f"its gain was {math.sqrt(now):.3g}"
+            if weights is not None and self._has_odd_size(call) and self.layers.objection(call) is None:
+                yield call, f"its gain was {math.sqrt(weights.gain_squared):.3g}"
 
 
 _ENDS = (Kind.PASSING, Kind.MIXING, Kind.ACTIVATION, Kind.SOFTMAX, Kind.CONSTANT)
