@@ -145,12 +145,15 @@ class Gated(nn.Module):
 
 @pytest.mark.parametrize("size", [0.1, 10.0])
 def test_without_a_critical_gain_weights_of_an_odd_size_are_drawn_at_one(size: float) -> None:
-    steps = planned(nn.Sequential(*[Gated(size) for _ in range(6)], nn.Linear(32, 2)), VECTORS).steps
+    model = nn.Sequential(*[Gated(size) for _ in range(6)], nn.Linear(32, 2))
+    steps = planned(model, VECTORS, Reinitialize(uncritical=True)).steps
     assert [step.gain for step in steps] == [1.0] * 6
+    assert [step.layer for step in planned(model, VECTORS).steps] == ["0.layer"]  # nothing keeps the signal behind it
 
 
 def test_without_a_critical_gain_weights_of_a_sound_size_are_left_alone() -> None:
-    plan = planned(nn.Sequential(*[Gated(1.0) for _ in range(6)], nn.Linear(32, 2)), VECTORS)
+    model = nn.Sequential(*[Gated(1.0) for _ in range(6)], nn.Linear(32, 2))
+    plan = planned(model, VECTORS, Reinitialize(uncritical=True))
     assert not plan.steps
     assert len(plan.skipped) == 5
 

@@ -64,11 +64,11 @@ def candidates(trained: bool) -> tuple[Remedy, ...]:
         Combination((ChangeActivation(), Reinitialize())),
         ChangeActivation(),
         AddShortcuts(),
-        Combination((Reinitialize(), AddShortcuts())),
+        Combination((Reinitialize(uncritical=True), AddShortcuts())),
         InsertNorm("auto"),
         InsertNorm("layer"),
-        Combination((Reinitialize(), InsertNorm("auto"))),
-        Combination((ChangeActivation(), Reinitialize(), InsertNorm("auto"))),
+        Combination((Reinitialize(uncritical=True), InsertNorm("auto"))),
+        Combination((ChangeActivation(), Reinitialize(uncritical=True), InsertNorm("auto"))),
     )
 
 

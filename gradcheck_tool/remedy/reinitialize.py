@@ -78,10 +78,14 @@ class Reinitialize:
     Args:
         scheme: how weights are drawn.
         seed: of the draw; the global random state is not touched.
+        uncritical: whether layers for which no gain is critical are drawn as well, at gain 1, where their weights are
+            of an odd size. A chain of them passes no gradient for that; something else has to keep the signal, as
+            shortcuts and norms do.
     """
 
     scheme: Scheme = "orthogonal"
     seed: int = 0
+    uncritical: bool = False
     name: str = "reinit"
     title: str = "weights drawn anew, at the gain of their activation"
     breaks: tuple[str, ...] = (
@@ -95,7 +99,7 @@ class Reinitialize:
 
     def plan(self, case: Case) -> Plan:
         """The layers whose weights are to be drawn anew."""
-        return Planner(case, self.scheme).plan()
+        return Planner(case, self.scheme, self.uncritical).plan()
 
     def apply(self, captured: CapturedModule, plan: Plan, case: Case) -> CapturedModule:
         """A copy of `captured` with new parameters for the layers of the plan.
@@ -139,8 +143,8 @@ def redraw(
 class Planner:
     """Which layers of one case are to be drawn anew, at which gain and why."""
 
-    def __init__(self, case: Case, scheme: Scheme) -> None:
-        self.case, self.scheme = case, scheme
+    def __init__(self, case: Case, scheme: Scheme, uncritical: bool = False) -> None:
+        self.case, self.scheme, self.uncritical = case, scheme, uncritical
         self.structure, self.model = case.structure, case.model
         self.layers = WeightLayers(case.structure, case.model)
         self.blocks = {block.call: block for block in case.structure.blocks}
@@ -162,7 +166,7 @@ class Planner:
         skipped: list[Skip] = []
         for call in self.layers.first_calls():
             gain: Gain | str | None = gains.get(call)
-            if isinstance(gain, str) and self._has_odd_size(call):
+            if isinstance(gain, str) and self.uncritical and self._has_odd_size(call):
                 gain = Gain(1.0)
             why = stepped.get(call.layer)
             if why is not None:
