@@ -55,15 +55,55 @@ class Joined(nn.Module):
         return logits
 
 
+class ByHand(nn.Module):
+    """h ← relu(x U + h W), of parameters."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.u, self.w = nn.Parameter(torch.randn(4, WIDTH) / 2), nn.Parameter(torch.empty(WIDTH, WIDTH))
+        nn.init.orthogonal_(self.w, gain)
+        self.head = nn.Linear(WIDTH, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, steps, 4) → (batch, 2)."""
+        state = x.new_zeros(len(x), WIDTH)
+        for step in range(x.shape[1]):
+            state = torch.relu(x[:, step] @ self.u + state @ self.w)
+        logits: Tensor = self.head(state)
+        return logits
+
+
+class GatedUnit(nn.Module):
+    """Cho et al. 2014, each gate a layer of inputs and state together."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.z, self.r, self.c = (nn.Linear(4 + WIDTH, WIDTH) for _ in range(3))
+        for layer in (self.z, self.r, self.c):
+            nn.init.orthogonal_(layer.weight, gain)
+        self.head = nn.Linear(WIDTH, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, steps, 4) → (batch, 2)."""
+        state = x.new_zeros(len(x), WIDTH)
+        for step in range(x.shape[1]):
+            both = torch.cat([x[:, step], state], 1)
+            keep, reset = torch.sigmoid(self.z(both)), torch.sigmoid(self.r(both))
+            candidate = torch.tanh(self.c(torch.cat([x[:, step], reset * state], 1)))
+            state = keep * state + (1 - keep) * candidate
+        logits: Tensor = self.head(state)
+        return logits
+
+
 def drawn(model: nn.Module) -> dict[str, Reinitialization]:
     inputs = for_model(model, SEQUENCES, None, 0)
     plan = Reinitialize().plan(Case(model, inputs, read(model, inputs).structure, 1))
     return {step.layer: step for step in plan.steps if isinstance(step, Reinitialization)}
 
 
-@pytest.mark.parametrize(("build", "layer"), [(Elman, "b"), (Joined, "w")])
+@pytest.mark.parametrize(("build", "layer"), [(Elman, "b"), (Joined, "w"), (ByHand, "w"), (GatedUnit, "c")])
 def test_a_state_that_outgrows_itself_is_drawn_at_gain_one(build: Callable[[float], nn.Module], layer: str) -> None:
-    steps = drawn(build(4.0))
+    steps = drawn(build(8.0))
     assert steps[layer].gain == 1.0
     assert steps[layer].why.endswith(f"at each of {STEPS} steps")
     assert "a" not in steps  # its weights are not too large
