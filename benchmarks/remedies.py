@@ -89,11 +89,13 @@ class Residual(nn.Module):
 class Recurrence(nn.Module):
     """h ← relu(a(x_t) + b(h)) over the rows of an 8×8 image, each in four parts: 32 steps."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, draw: Callable[[Tensor], object], width: int = 16) -> None:
+        """`draw` fills the weights of the states; the others are in PyTorch's initialization."""
         super().__init__()
         self.width = width
         self.inputs, self.state = nn.Linear(2, width), nn.Linear(width, width)
         self.head = nn.Linear(width, CLASSES)
+        draw(self.state.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, 64) → (batch, classes)."""
@@ -102,13 +104,6 @@ class Recurrence(nn.Module):
             state = torch.relu(self.inputs(part) + self.state(state))
         logits: Tensor = self.head(state)
         return logits
-
-
-def recurrence(change: Callable[[Tensor], object]) -> Recurrence:
-    """With weights in PyTorch's initialization but for the states', on which `change` is called."""
-    made = Recurrence()
-    change(made.state.weight)
-    return made
 
 
 def mlp(
@@ -208,8 +203,8 @@ NETS = (
     Net("15 ReLU convolutions", lambda: conv(15, nn.ReLU), image=True),
     Net("8 sigmoid convolutions", lambda: conv(8, nn.Sigmoid), image=True),
     Net("15 GELU convolutions", lambda: conv(15, nn.GELU), image=True),
-    Net("32 steps, He × 3", lambda: recurrence(he_times_3)),
-    Net("32 steps, orthogonal × √2", lambda: recurrence(lambda weight: nn.init.orthogonal_(weight, 2**0.5))),
+    Net("32 steps, He × 3", lambda: Recurrence(he_times_3)),
+    Net("32 steps, orthogonal × √2", lambda: Recurrence(lambda weight: nn.init.orthogonal_(weight, 2**0.5))),
     Net("20 unnormalized residual", lambda: residual(20)),
     Net("12 unnormalized residual conv", lambda: residual(12, True), image=True),
     Net("6 ReLU, He, inputs × 255", lambda: he(mlp(6, nn.ReLU)), 255.0),

@@ -17,8 +17,9 @@ from gradcheck_tool.inputs import Inputs, batch_size
 from gradcheck_tool.measuring import measure
 from gradcheck_tool.probing.changes import decades_between
 from gradcheck_tool.remedy.base import Case
+from gradcheck_tool.remedy.gains import SOUND_DECADES
 from gradcheck_tool.remedy.insert_norm.kinds import FEWEST_SAMPLES
-from gradcheck_tool.remedy.reinitialize import SOUND_DECADES, Reinitialize
+from gradcheck_tool.remedy.reinitialize import Reinitialize
 from gradcheck_tool.results import GradientProfile, Insertion
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.request import LoadRequest

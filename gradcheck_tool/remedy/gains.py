@@ -35,6 +35,14 @@ STEEPEST = 1.5
 """d log E[φ²] / d log q beyond which no gain is critical: what one layer is off by, the next multiplies by that power.
 ReLU has 1, GELU and SiLU up to 1.2, exp 2 q, a square 2."""
 
+SOUND_DECADES = 1.0
+"""What is predicted to change the gradient's norm by less than this, either way, is left alone: below it an audit gives
+a note, no warning."""
+
+SOUND_RANGE = (0.1, 4.0)
+"""n E[w²] of a layer that is left alone where no gain is critical: a head, a gated unit, what goes into the steps of a
+recurrence; 1/3 is PyTorch's default."""
+
 _RANGE, _NODES = 10.0, 20000
 
 

@@ -23,6 +23,7 @@ from gradcheck_tool.parametrized import is_computed, still
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _FLIPS = ("t", "T", "mT", "transpose")
+_ENDS = (Kind.PASSING, Kind.MIXING, Kind.ACTIVATION, Kind.SOFTMAX, Kind.CONSTANT)
 _PRODUCTS = ("matmul", "mm", "__matmul__", "addmm")
 
 
@@ -213,6 +214,22 @@ class WeightLayers:
                 else:
                     return False
         return norms
+
+    def feeds_output_alone(self, call: Call) -> bool:
+        """Whether a call's output goes to the model's output, through no other layer and no join."""
+        pending, seen, reached = [call.node], {call.node}, False
+        while pending:
+            node = pending.pop()
+            for user in self.structure.flow.users[node]:
+                operation = self.structure.operations.get(user)
+                if user.op == "output":
+                    reached = True
+                elif operation is None or operation.kind not in _ENDS:
+                    return False
+                elif user not in seen:
+                    seen.add(user)
+                    pending.append(user)
+        return reached
 
 
 # -- a copy with other parameters -------------------------------------------------------------------------------------

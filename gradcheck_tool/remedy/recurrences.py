@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from gradcheck_tool.chains import Call, Structure
-from gradcheck_tool.remedy.gains import Gain
+from gradcheck_tool.remedy.gains import SOUND_DECADES, SOUND_RANGE, Gain
 from gradcheck_tool.theory import Weights
 
 STEPPED_GAIN = 1.0
@@ -24,12 +24,6 @@ ONE_SIDED = 2.0
 """By how much more of a gradient's squared norm an activation may let through than where its inputs are as often
 negative as positive: a matrix that is applied over and over drives states to one side, where ReLU lets all of it
 through, instead of half."""
-
-GROWING_DECADES = 1.0
-"""Growth over all steps from which a recurrence is treated: below it an audit gives a note, no warning."""
-
-TOO_LARGE = 4.0
-"""σ_w² from which what goes into the steps of such a recurrence is drawn anew as well, as of a head."""
 
 
 def faults_of_steps(
@@ -53,10 +47,10 @@ def faults_of_steps(
         steps, gain = calls[layer], critical.get(calls[layer][-1])
         if not isinstance(gain, Gain) or not now or not _carry_state(steps, structure):
             continue
-        if (len(steps) - 1) / 2 * math.log10(ONE_SIDED * now / gain.squared) >= GROWING_DECADES:
+        if (len(steps) - 1) / 2 * math.log10(ONE_SIDED * now / gain.squared) >= SOUND_DECADES:
             found[layer] = f"its gain was {math.sqrt(now):.3g}, at each of {len(steps)} steps"
     if found:
-        inputs = {layer: now for layer, now in squared.items() if layer not in found and now > TOO_LARGE}
+        inputs = {layer: now for layer, now in squared.items() if layer not in found and now > SOUND_RANGE[1]}
         found |= {layer: f"its gain was {math.sqrt(now):.3g}" for layer, now in inputs.items()}
     return found
 

@@ -14,13 +14,12 @@ import torch
 from torch import nn
 
 from gradcheck_tool.capturing import CapturedModule
-from gradcheck_tool.chains import Call, Structure, location_of
+from gradcheck_tool.chains import Call, location_of
 from gradcheck_tool.forecast import Forecaster
 from gradcheck_tool.forecast.layers import LayerReader, NoForecast
-from gradcheck_tool.ops import Kind
 from gradcheck_tool.remedy.base import Case, Plan
 from gradcheck_tool.remedy.drawing import SCHEMES, Scheme, draw
-from gradcheck_tool.remedy.gains import Gain, critical_gains
+from gradcheck_tool.remedy.gains import SOUND_DECADES, SOUND_RANGE, Gain, critical_gains
 from gradcheck_tool.remedy.layers import (
     WeightLayers,
     call_named,
@@ -34,9 +33,6 @@ from gradcheck_tool.results import Location, Skip
 from gradcheck_tool.theory import Weights
 from gradcheck_tool.theory.weight_statistics import objection
 
-SOUND_DECADES = 1.0
-"""A chain that is predicted to change the gradient's norm by less than this, either way, is left alone: below it an
-audit gives a note, no warning."""
 TOLERANCE = 0.1
 """The relative deviation of E[w²] up to which a weight is as wished; where it has few elements, four standard
 errors."""
@@ -48,8 +44,6 @@ DOMINATING_BIAS = 3.0
 of −3 standard deviations a ReLU is open for 0.1 % of its inputs."""
 BROKEN_GAIN = 100.0
 """The factor by which σ_w² may be too large in a net of any depth: a single layer then multiplies by 10."""
-SOUND_RANGE = (0.1, 4.0)
-"""n E[w²] of a layer that is left alone where no gain is critical: a head, a gated unit; 1/3 is PyTorch's default."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +252,7 @@ class Planner:
         block = self.blocks.get(call)
         if weights.second_moment == 0.0:  # a head or the end of a branch may well start at zero
             return "its weights were all zero" if block is not None else None
-        if self._has_equal_units(call) and not feeds_output_alone(self.structure, call):
+        if self._has_equal_units(call) and not self.layers.feeds_output_alone(call):
             return "its units all computed the same"
         rest = weights.gain_squared
         if block is not None and weights.bias_second_moment > DOMINATING_BIAS * max(rest, 1.0):
@@ -287,27 +281,8 @@ class Planner:
     def _heads(self, planned: Collection[str]) -> Iterator[tuple[Call, str]]:
         """Layers that give the model's output, behind blocks that are drawn anew, whose own gain is far off."""
         for call in self.layers.first_calls():
-            if call.name in planned or call in self.blocks or not feeds_output_alone(self.structure, call):
+            if call.name in planned or call in self.blocks or not self.layers.feeds_output_alone(call):
                 continue
             weights = self.weights(call)
             if weights is not None and self._has_odd_size(call) and self.layers.objection(call) is None:
                 yield call, f"its gain was {math.sqrt(weights.gain_squared):.3g}"
-
-
-_ENDS = (Kind.PASSING, Kind.MIXING, Kind.ACTIVATION, Kind.SOFTMAX, Kind.CONSTANT)
-
-
-def feeds_output_alone(structure: Structure, call: Call) -> bool:
-    """Whether a call's output goes to the model's output, through no other layer and no join."""
-    pending, seen, reached = [call.node], {call.node}, False
-    while pending:
-        node = pending.pop()
-        for user in structure.flow.users[node]:
-            if user.op == "output":
-                reached = True
-            elif user not in structure.operations or structure.operations[user].kind not in _ENDS:
-                return False
-            elif user not in seen:
-                seen.add(user)
-                pending.append(user)
-    return reached

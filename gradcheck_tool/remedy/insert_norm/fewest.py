@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from gradcheck_tool.chains import Block
 from gradcheck_tool.forecast import Forecaster
-from gradcheck_tool.remedy.reinitialize import SOUND_DECADES
+from gradcheck_tool.remedy.gains import SOUND_DECADES
 
 BUDGETS = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.0)
 """Decades between two norms, in the order in which they are tried; 0 puts a norm behind every block."""
