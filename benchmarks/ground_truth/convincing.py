@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy
 
 from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
-from gradcheck_tool.fixing.auto import _Attempt, _attempt, candidates
+from gradcheck_tool.fixing.auto import _Attempt, _attempt
+from gradcheck_tool.fixing.candidates import candidates
 from gradcheck_tool.inputs import for_model
 from gradcheck_tool.measuring import measurable, measure
 from gradcheck_tool.remedy.base import Case, Step
@@ -66,7 +67,7 @@ def healed(cell: Cell) -> list[_Attempt]:
     planned: list[tuple[Step, ...]] = []
     found = [
         _attempt(remedy, captured, case, subject, SEED, reached(over, before), [], planned)
-        for remedy in candidates(trained=False)
+        for remedy in candidates(case, trained=False)
     ]
     return [attempt for attempt in found if attempt is not None and attempt.heals]
 

@@ -10,6 +10,7 @@ from gradcheck_tool import auditing
 from gradcheck_tool.capturing import CapturedModule, capture
 from gradcheck_tool.chances import AT_ONCE, CONVINCING, EARLY, ENOUGH, LITTLE_AFTER
 from gradcheck_tool.errors import GradtoolError
+from gradcheck_tool.fixing.candidates import candidates
 from gradcheck_tool.fixing.change import NO_CHANGE, Change, module_of_remedy
 from gradcheck_tool.fixing.stages import patch_remedy
 from gradcheck_tool.fixing.weights import require_format
@@ -17,19 +18,14 @@ from gradcheck_tool.fixing.weights import save_weights as write_weights
 from gradcheck_tool.fixing.writing import write
 from gradcheck_tool.inputs import describe
 from gradcheck_tool.measuring import measurable, measure
-from gradcheck_tool.remedy.activations import ChangeActivation
 from gradcheck_tool.remedy.base import Case, Plan, Remedy, Step
-from gradcheck_tool.remedy.branches import ScaleBranches
 from gradcheck_tool.remedy.combination import Combination, steps_of
 from gradcheck_tool.remedy.cost import cost
-from gradcheck_tool.remedy.dropout import LessDropout
 from gradcheck_tool.remedy.insert_norm import InsertNorm
 from gradcheck_tool.remedy.outcome import improved, reached
 from gradcheck_tool.remedy.patch.proposal import Refused, diff
 from gradcheck_tool.remedy.plan import covered
 from gradcheck_tool.remedy.reinitialize import Reinitialize
-from gradcheck_tool.remedy.scale_inputs import ScaleInputs
-from gradcheck_tool.remedy.shortcuts import AddShortcuts
 from gradcheck_tool.results import FixResult, GradientProfile, Trial
 from gradcheck_tool.target import Subject
 from gradcheck_tool.target.request import LoadRequest
@@ -38,38 +34,6 @@ NO_TARGET = "the model was handed over in Python, not loaded from a file"
 
 _MIN_DEPTH = 1
 """A model that was measured to be sick is treated wherever it can be, however short its chains are."""
-
-
-def candidates(trained: bool) -> tuple[Remedy, ...]:
-    """What is tried, in this order: what draws numbers anew before what exchanges a function, and that before what adds
-    to the net; there shortcuts, which heal more, before norms. But an activation that outgrows its input (e^x) goes
-    first: with new weights or norms around it, nets look healthy and do not train. Chosen by real trainings
-    (benchmarks/remedies.py, benchmarks/trainability.py).
-
-    Args:
-        trained: whether the model has learned already: then nothing is tried that throws its weights away.
-    """
-    if trained:
-        return InsertNorm("auto"), InsertNorm("layer")
-    return (
-        Combination((ChangeActivation(growing_alone=True), Reinitialize())),
-        ChangeActivation(growing_alone=True),
-        ScaleInputs(),
-        Reinitialize(),
-        Combination((ScaleInputs(), Reinitialize())),
-        LessDropout(),
-        Combination((LessDropout(), Reinitialize())),
-        ScaleBranches(),
-        Combination((Reinitialize(), ScaleBranches())),
-        Combination((ChangeActivation(), Reinitialize())),
-        ChangeActivation(),
-        AddShortcuts(),
-        Combination((Reinitialize(uncritical=True), AddShortcuts())),
-        InsertNorm("auto"),
-        InsertNorm("layer"),
-        Combination((Reinitialize(uncritical=True), InsertNorm("auto"))),
-        Combination((ChangeActivation(), Reinitialize(uncritical=True), InsertNorm("auto"))),
-    )
 
 
 @dataclass(frozen=True)
@@ -135,7 +99,6 @@ def auto_fix(
         GradtoolError: the model does not run on these inputs, or has no weights to measure, or a place cannot be
             written to.
     """
-    remedies = candidates(trained)
     model = subject.model
     if save_weights is not None:
         require_format(save_weights)
@@ -143,14 +106,16 @@ def auto_fix(
         raise GradtoolError(
             "the model is on the meta device: without weights no remedy can be measured", hint="use --norm instead"
         )
-    tell("probing", 0, len(remedies) + 1)
+    tell("reading the graph", 0, 1)
     subject = measurable(subject, seed, always=True)
     reading = auditing.read(model, subject.inputs)
+    case = Case(model, subject.inputs, reading.structure, _MIN_DEPTH, subject.births)
+    remedies = candidates(case, trained)
+    tell("probing", 0, len(remedies) + 1)
     over = covered(reading.structure.chains, _MIN_DEPTH)
     before = measure(subject, seed, reading, over or None)
     over = reached(over, before)
     captured: CapturedModule = capture(model, subject.inputs)[0]
-    case = Case(model, subject.inputs, reading.structure, _MIN_DEPTH, subject.births)
     trials: list[Trial] = []
     planned: list[tuple[Step, ...]] = []
     best: _Attempt | None = None
