@@ -24,15 +24,16 @@ are judged wrongly on average, and of 16 in eight ways 3.0, at the threshold tha
 
 
 class Halves:
-    """Draws halves of a batch of which `are_possible`: the same samples from the same seed, in whatever order they lie
-    in the batch. With `holds_out`, where the batch is large enough, of those samples alone that are not `held_out`, the
-    rows of the others."""
+    """Draws halves of a batch of which `are_possible`: from the same seed the same samples, one after the other in the
+    same order, wherever they lie in the batch. So a training of many steps is the same to the last digit, and every
+    sample meets the same draws of a dropout. With `holds_out`, where the batch is large enough, of those samples alone
+    that are not `held_out`, the rows of the others."""
 
     def __init__(self, inputs: Inputs, targets: Any, samples: int, seed: int, holds_out: bool = False) -> None:
         self.inputs = inputs
         self.targets = targets
         self.generator = torch.Generator().manual_seed(seed)
-        ranked = torch.argsort(_contents(inputs))
+        ranked = _ranked(inputs)
         others = held_out_of(samples) if holds_out else 0
         order = torch.randperm(samples, generator=self.generator) if others else torch.arange(samples)
         self.held_out, self.drawn_from = ranked[order[:others]].sort().values, ranked[order[others:]]
@@ -41,7 +42,7 @@ class Halves:
         """The next half: its inputs and its targets."""
         count = len(self.drawn_from)
         drawn = torch.randperm(count, generator=self.generator)[: count // 2]
-        take = rows_taken(self.drawn_from[drawn].sort().values)
+        take = rows_taken(self.drawn_from[drawn])
         return mapped(self.inputs, take), map_tensors(self.targets, take)
 
 
@@ -67,8 +68,12 @@ def are_possible(inputs: Inputs, targets: Any, samples: int) -> bool:
     )
 
 
-def _contents(inputs: Inputs) -> Tensor:
-    """A number for each sample that does not change with its place."""
+def _ranked(inputs: Inputs) -> Tensor:
+    """The rows of the samples, ranked by what is in them, so that their places count for nothing: by its sum, and where
+    that is the same, as of the same tokens in another order, by another weighting."""
     first = next(tensors_in((inputs.args, dict(inputs.kwargs)))).detach()
-    values = torch.view_as_real(first) if first.is_complex() else first
-    return values.flatten(1).double().sum(1).cpu() if values.ndim > 1 else values.double().cpu()
+    values = (torch.view_as_real(first) if first.is_complex() else first).cpu().double()
+    values = values.flatten(1) if values.ndim > 1 else values[:, None]
+    weights = torch.rand(values.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    keys = [*zip(values.sum(1).tolist(), (values * weights).sum(1).tolist(), strict=True)]
+    return torch.tensor(sorted(range(len(keys)), key=keys.__getitem__))
