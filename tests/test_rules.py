@@ -177,6 +177,12 @@ def test_the_message_counts_the_steps_of_a_recurrence(stacked: bool) -> None:
     assert findings(recurrent(6, stacked))[0].message.endswith("in a row without normalization, over 6 steps")
 
 
+def test_the_remedy_of_a_recurrence_is_looked_for_since_no_norm_goes_between_its_steps() -> None:
+    found = findings(recurrent(6, stacked=False))[0]
+    assert found.fix is not None
+    assert found.fix.remedy == "auto"
+
+
 FILE = """\
 import torch
 from torch import nn

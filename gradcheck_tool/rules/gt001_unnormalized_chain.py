@@ -85,7 +85,7 @@ def check(view: View) -> Iterator[Finding]:
             message=f"{chain.depth} blocks of {_kinds(view, blocks)} in a row without normalization{steps}",
             layers=chain.layers,
             location=view.location_of_call(blocks[0].call),
-            fix=Fix("insert-bn", "unsafe"),
+            fix=Fix("auto" if steps else "insert-bn", "unsafe"),  # between steps `fix` puts no norm
         )
 
 

@@ -53,6 +53,8 @@ def measured_lines(profile: GradientProfile, style: Style, name: str | None = No
     yield ""
     yield from _layers(profile, style)
     yield f"  {how_measured(profile)}"
+    if profile.loss != "user":
+        yield "  whether it learns was not tried: that takes targets and a loss (example_batch, loss_fn)"
     yield f"  output: {profile.output.kind}, {'finite' if profile.output.finite else 'not finite'}"
 
 
