@@ -146,16 +146,27 @@ class Gated(nn.Module):
 @pytest.mark.parametrize("size", [0.1, 10.0])
 def test_without_a_critical_gain_weights_of_an_odd_size_are_drawn_at_one(size: float) -> None:
     model = nn.Sequential(*[Gated(size) for _ in range(6)], nn.Linear(32, 2))
-    steps = planned(model, VECTORS, Reinitialize(uncritical=True)).steps
+    steps = planned(model, VECTORS, Reinitialize(odd_sizes=True)).steps
     assert [step.gain for step in steps] == [1.0] * 6
     assert [step.layer for step in planned(model, VECTORS).steps] == ["0.layer"]  # nothing keeps the signal behind it
 
 
 def test_without_a_critical_gain_weights_of_a_sound_size_are_left_alone() -> None:
     model = nn.Sequential(*[Gated(1.0) for _ in range(6)], nn.Linear(32, 2))
-    plan = planned(model, VECTORS, Reinitialize(uncritical=True))
+    plan = planned(model, VECTORS, Reinitialize(odd_sizes=True))
     assert not plan.steps
     assert len(plan.skipped) == 5
+
+
+@pytest.mark.parametrize("times", [1.0, 3.0])
+def test_weights_of_an_odd_size_are_drawn_anew_in_a_chain_that_passes_the_gradient_too(times: float) -> None:
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
+    for layer in (model[0], model[2]):
+        nn.init.kaiming_normal_(layer.weight)
+        layer.weight.data *= times
+    assert not planned(model, torch.randn(8, 16)).steps
+    drawn = planned(model, torch.randn(8, 16), Reinitialize(odd_sizes=True)).steps
+    assert [(step.layer, round(step.gain, 2)) for step in drawn] == ([] if times == 1.0 else [("0", 1.0), ("2", 1.41)])
 
 
 def test_constant_factors_between_layers_count() -> None:

@@ -61,12 +61,13 @@ class _Attempt:
         return learned or seen.last_steps <= AT_ONCE or (seen.soon or 0.0) >= share
 
     @property
-    def rank(self) -> tuple[bool, bool, int, float]:
-        """The larger, the better it begins to learn."""
+    def rank(self) -> tuple[bool, bool, bool, int, float]:
+        """The larger, the better it begins to learn; what convinces comes before what does not."""
         seen = self.profile.learning
         if seen is None:
-            return True, True, 0, 1.0
-        return not seen.overrules, seen.learns, -min(seen.last_steps, EARLY + 1), seen.soon or 0.0
+            return True, True, True, 0, 1.0
+        soon = -min(seen.last_steps, EARLY + 1), seen.soon or 0.0
+        return not seen.overrules, seen.learns, self.convinces(), *soon
 
 
 def auto_fix(

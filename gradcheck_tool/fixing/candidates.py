@@ -17,10 +17,10 @@ _TRAINED = (InsertNorm("auto"), InsertNorm("layer"))
 
 _ADDITIONS: tuple[Remedy, ...] = (
     AddShortcuts(),
-    Combination((Reinitialize(uncritical=True), AddShortcuts())),
+    Combination((Reinitialize(odd_sizes=True), AddShortcuts())),
     InsertNorm("auto"),
     InsertNorm("layer"),
-    Combination((Reinitialize(uncritical=True), InsertNorm("auto"))),
+    Combination((Reinitialize(odd_sizes=True), InsertNorm("auto"))),
 )
 """What adds to the net. Shortcuts come first, which heal more than norms."""
 
@@ -37,13 +37,13 @@ _FRESH: tuple[Remedy, ...] = (
     *_ADDITIONS,
     Combination((ScaleInputs(), AddShortcuts())),
     Combination((LessDropout(), AddShortcuts())),
-    Combination((ChangeActivation(), Reinitialize(uncritical=True), InsertNorm("auto"))),
+    Combination((ChangeActivation(), Reinitialize(odd_sizes=True), InsertNorm("auto"))),
 )
 """What draws numbers anew before what exchanges a function, and that before what adds to the net."""
 
 _TAMED = ChangeActivation(growing_alone=True)
 _GROWING: tuple[Remedy, ...] = (
-    Combination((_TAMED, Reinitialize())),
+    Combination((_TAMED, Reinitialize(odd_sizes=True))),
     _TAMED,
     *(
         Combination((_TAMED, *(remedy.remedies if isinstance(remedy, Combination) else (remedy,))))

@@ -72,14 +72,14 @@ class Reinitialize:
     Args:
         scheme: how weights are drawn.
         seed: of the draw; the global random state is not touched.
-        uncritical: whether layers for which no gain is critical are drawn as well, at gain 1, where their weights are
-            of an odd size. A chain of them passes no gradient for that; something else has to keep the signal, as
-            shortcuts and norms do.
+        odd_sizes: whether weights that are far from the size which suits most functions are drawn anew however well
+            their chain passes the gradient; at gain 1 where none is critical. A chain of these passes no gradient for
+            that; something else has to keep the signal, as shortcuts and norms do.
     """
 
     scheme: Scheme = "orthogonal"
     seed: int = 0
-    uncritical: bool = False
+    odd_sizes: bool = False
     name: str = "reinit"
     title: str = "weights drawn anew, at the gain of their activation"
     breaks: tuple[str, ...] = (
@@ -93,7 +93,7 @@ class Reinitialize:
 
     def plan(self, case: Case) -> Plan:
         """The layers whose weights are to be drawn anew."""
-        return Planner(case, self.scheme, self.uncritical).plan()
+        return Planner(case, self.scheme, self.odd_sizes).plan()
 
     def apply(self, captured: CapturedModule, plan: Plan, case: Case) -> CapturedModule:
         """A copy of `captured` with new parameters for the layers of the plan.
@@ -137,8 +137,8 @@ def redraw(
 class Planner:
     """Which layers of one case are to be drawn anew, at which gain and why."""
 
-    def __init__(self, case: Case, scheme: Scheme, uncritical: bool = False) -> None:
-        self.case, self.scheme, self.uncritical = case, scheme, uncritical
+    def __init__(self, case: Case, scheme: Scheme, odd_sizes: bool = False) -> None:
+        self.case, self.scheme, self.odd_sizes = case, scheme, odd_sizes
         self.structure, self.model = case.structure, case.model
         self.layers = WeightLayers(case.structure, case.model)
         self.blocks = {block.call: block for block in case.structure.blocks}
@@ -160,7 +160,8 @@ class Planner:
         skipped: list[Skip] = []
         for call in self.layers.first_calls():
             gain: Gain | str | None = gains.get(call)
-            if isinstance(gain, str) and self.uncritical and self._has_odd_size(call):
+            odd = self.odd_sizes and self._has_odd_size(call)
+            if isinstance(gain, str) and odd:
                 gain = Gain(1.0)
             why = stepped.get(call.layer)
             if why is not None:
@@ -168,7 +169,7 @@ class Planner:
             elif stepped and call.layer in self.structure.recurrent:
                 continue  # what is beside a state that is drawn anew, and large enough for it
             else:
-                why, reason = self._fault(call, gain, call in unsound), self.layers.objection(call)
+                why, reason = self._fault(call, gain, odd or call in unsound), self.layers.objection(call)
             if why is None:
                 continue
             if reason is None and isinstance(gain, str):
