@@ -1,11 +1,11 @@
 """Which small nets learn, and whether the tool knows: `python benchmarks/trainability.py COMMAND`.
 
-`label` trains the cells of ground_truth/cells.py and writes ground_truth/labels.json (four hours on one core; goes
-on where it was stopped). `verdicts` holds the probe's verdicts against the labels (9 minutes), `invariance` probes with
+`label` trains the cells of ground_truth/cells.py and writes ground_truth/labels.json (five hours on one core; goes on
+where it was stopped). `verdicts` holds the probe's verdicts against the labels (10 minutes), `invariance` probes with
 the loss scaled, the samples permuted and in float64 (an hour), `auto` trains what `fix --auto` makes of the cells
-that do not learn (25 minutes), `harm` what it makes of those that do (10 minutes), `insert-bn` trains the former with
+that do not learn (30 minutes), `harm` what it makes of those that do (15 minutes), `insert-bn` trains the former with
 batch norm by hand and by `fix` (an hour), `convincing` with every remedy that looks healthy (an hour), `cost` times
-`audit --probe` and `fix --auto` against training steps (40 minutes).
+`audit --probe` and `fix --auto` against training steps (50 minutes).
 """
 
 from __future__ import annotations
@@ -72,26 +72,24 @@ def make_labels() -> int:
 def judge() -> int:
     """Verdicts and AUTOTRAINER's rules against the labels, and every cell of which the verdict is wrong."""
     labels = read_labels()
-    rows, wrong = [], []
-    profiles = {cell.name: (cell, profile_of(cell)) for cell in all_cells() if cell.name in labels}
-    for name in GROUPS:
-        mine = [
-            (labels[key]["label"] == "untrainable", cell, profile)
-            for key, (cell, profile) in profiles.items()
-            if group_of(cell) == name and labels[key]["label"] != "fragile"
-        ]
-        truth = [untrainable for untrainable, _, _ in mine]
+    known = [cell for cell in all_cells() if labels.get(cell.name, {}).get("label") in ("trainable", "untrainable")]
+    judged = [(cell, labels[cell.name]["label"] == "untrainable", profile_of(cell)) for cell in known]
+    rows: list[tuple[object, ...]] = []
+    for name in (*GROUPS, "all"):
+        mine = [one for one in judged if name in (group_of(one[0]), "all")]
+        truth = [untrainable for _, untrainable, _ in mine]
         for who, sick in (
             ("gradtool probe", [profile.verdict != "healthy" for _, _, profile in mine]),
             ("AUTOTRAINER, step 0", [autotrainer(profile) for _, _, profile in mine]),
         ):
             found = score(sick, truth)
             rows.append((name, who, found.recall, found.precision, *vars(found).values()))
-        for untrainable, cell, profile in mine:
-            if untrainable != (profile.verdict != "healthy"):
-                best = max(run["share"] for run in labels[cell.name]["runs"])
-                why = profile.reasons[0] if profile.verdict != "healthy" else "-"
-                wrong.append((name, f"{best:.2f}", profile.verdict, cell.name, why))
+    wrong = []
+    for cell, untrainable, profile in judged:
+        if untrainable != (profile.verdict != "healthy"):
+            best = max(run["share"] for run in labels[cell.name]["runs"])
+            why = profile.reasons[0] if profile.verdict != "healthy" else "-"
+            wrong.append((group_of(cell), f"{best:.2f}", profile.verdict, cell.name, why))
     head = ("cells", "", "recall", "precision", "found", "missed", "false", "right")
     print(tabulate(rows, head, floatfmt=".3f"))
     print("\nWrong: the best share of the way from chance to all right, the verdict, the cell\n")

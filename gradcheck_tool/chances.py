@@ -1,6 +1,6 @@
 """What a model has to show when it is trained on its own batch for a moment, and for how long it may: the thresholds of
 what its inputs explain of the loss, 1 − L(f) / L(mean of f over the samples). probing/learning.py measures it. The
-counts are of 1,792 nets of benchmarks/trainability.py, all but those drawn last; fragile ones, which learn with one
+counts are of 1,792 nets of benchmarks/trainability.py, all but the last two groups; fragile ones, which learn with one
 optimizer and not with another, are left out.
 """
 
