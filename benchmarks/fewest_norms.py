@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from ground_truth.blocks import Cell
-from ground_truth.cells import all_cells
+from ground_truth.cells import GROUPS, all_cells, group_of
 from ground_truth.judging import batch_of
 from ground_truth.nets import build
 from torch import nn
@@ -30,12 +30,14 @@ from gradcheck_tool.target import Subject, load_subject
 
 
 def plain_nets() -> Iterator[tuple[str, Subject]]:
-    """The examples with deep chains, then the nets of ground_truth without norms and shortcuts, on their own data."""
+    """The examples with deep chains, then of three groups of ground_truth the nets without norms and shortcuts, on
+    their own data."""
     examples = Path(__file__).parent.parent / "examples"
     for name in ("deep_sigmoid_mlp.py", "plain_conv_net.py"):
         yield name, load_subject(str(examples / name))
     for cell in all_cells():
-        if cell.kind in ("mlp", "conv") and cell.norm == "none" and cell.depth >= Case.min_depth:
+        plain = cell.kind in ("mlp", "conv") and cell.norm == "none" and cell.depth >= Case.min_depth
+        if plain and group_of(cell) in GROUPS[:3]:
             yield cell.name, subject_of(cell)
 
 

@@ -44,10 +44,11 @@ HARM = 0.05
 difference between samples, and nothing follows from it."""
 
 CONVINCING, SOON, AT_ONCE = 0.2, 32, 8
-"""A remedy with which a net explains as much by `SOON`, or begins clearly `AT_ONCE`, or explains `ENOUGH` by
-`LITTLE_AFTER`, at one learning rate, ends the search of `fix --auto`. Of 79 small nets with which the first remedy
-begins after 16 or 32 steps five do not learn with it: these explain 0.14 to 0.18 then. What comes of it is in
-benchmarks/trainability.py auto."""
+"""A remedy with which a net shows by `LITTLE_AFTER` that it learns, and explains as much by `SOON`, or begins clearly
+`AT_ONCE`, or explains `ENOUGH`, at one learning rate, ends the search of `fix --auto`. Of 79 small nets with which the
+first remedy begins after 16 or 32 steps five do not learn with it: these explain 0.14 to 0.18 then. Of four that do
+explain as much and need 96 steps or more for `ENOUGH` two do not. What comes of it: benchmarks/trainability.py
+auto."""
 
 
 @dataclass(frozen=True)

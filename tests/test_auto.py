@@ -132,15 +132,15 @@ def test_which_of_several_remedies_is_taken() -> None:
         attempt(Learning(0.1, False, 64, 64)),  # it does not learn
         attempt(Learning(0.5, True, 96, 96, soon=0.1)),
         attempt(Learning(0.3, True, 64, 64, soon=0.19)),
+        attempt(Learning(0.4, True, 96, 96, soon=0.3)),  # much at first, and long nothing then
         attempt(Learning(0.17, True, 80, 16, soon=0.17)),  # too little for so many steps
         attempt(Learning(0.4, True, 64, 64, soon=0.19)),
-        attempt(Learning(0.3, True, 96, 96, soon=0.3)),
         attempt(Learning(0.4, True, 80, 16, soon=0.4)),
         attempt(Learning(0.17, True, 4, 4, soon=0.17)),
         attempt(None),  # without a loss the figures are all there is
     ]
     assert sorted(worst_first, key=lambda one: one.rank) == worst_first
-    assert [one.convinces() for one in worst_first] == [False] * 5 + [True] * 5
+    assert [one.convinces() for one in worst_first] == [False] * 6 + [True] * 4
 
 
 SOURCE = """\

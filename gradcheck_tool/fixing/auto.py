@@ -55,10 +55,9 @@ class _Attempt:
         seen = self.profile.learning
         if seen is None:
             return True
-        if seen.overrules or not seen.learns:
+        if seen.overrules or not seen.learns or seen.last_steps > LITTLE_AFTER:
             return False
-        learned = seen.last_steps <= LITTLE_AFTER and seen.explained >= ENOUGH
-        return learned or seen.last_steps <= AT_ONCE or (seen.soon or 0.0) >= share
+        return seen.explained >= ENOUGH or seen.last_steps <= AT_ONCE or (seen.soon or 0.0) >= share
 
     @property
     def rank(self) -> tuple[bool, bool, bool, int, float]:

@@ -15,14 +15,17 @@ from gradcheck_tool.remedy.shortcuts import AddShortcuts
 _TRAINED = (InsertNorm("auto"), InsertNorm("layer"))
 """What leaves the weights of a model that has learned already as they are."""
 
-_ADDITIONS: tuple[Remedy, ...] = (
+_SHORTCUTS: tuple[Remedy, ...] = (
     AddShortcuts(),
     Combination((Reinitialize(odd_sizes=True), AddShortcuts())),
+    Combination((ScaleInputs(), AddShortcuts())),
+    Combination((LessDropout(), AddShortcuts())),
+)
+_NORMS: tuple[Remedy, ...] = (
     InsertNorm("auto"),
     InsertNorm("layer"),
     Combination((Reinitialize(odd_sizes=True), InsertNorm("auto"))),
 )
-"""What adds to the net. Shortcuts come first, which heal more than norms."""
 
 _FRESH: tuple[Remedy, ...] = (
     ScaleInputs(),
@@ -34,12 +37,12 @@ _FRESH: tuple[Remedy, ...] = (
     Combination((Reinitialize(), ScaleBranches())),
     Combination((ChangeActivation(), Reinitialize())),
     ChangeActivation(),
-    *_ADDITIONS,
-    Combination((ScaleInputs(), AddShortcuts())),
-    Combination((LessDropout(), AddShortcuts())),
+    *_SHORTCUTS,
+    *_NORMS,
     Combination((ChangeActivation(), Reinitialize(odd_sizes=True), InsertNorm("auto"))),
 )
-"""What draws numbers anew before what exchanges a function, and that before what adds to the net."""
+"""What draws numbers anew before what exchanges a function, and that before what adds to the net; of that shortcuts
+before norms, which heal less."""
 
 _TAMED = ChangeActivation(growing_alone=True)
 _GROWING: tuple[Remedy, ...] = (
@@ -47,7 +50,7 @@ _GROWING: tuple[Remedy, ...] = (
     _TAMED,
     *(
         Combination((_TAMED, *(remedy.remedies if isinstance(remedy, Combination) else (remedy,))))
-        for remedy in (ScaleInputs(), Combination((ScaleInputs(), Reinitialize())), LessDropout(), *_ADDITIONS)
+        for remedy in (ScaleInputs(), Combination((ScaleInputs(), Reinitialize())), LessDropout(), *_SHORTCUTS, *_NORMS)
     ),
 )
 """Where an activation outgrows its input, as e^x does, nothing is tried that leaves it in: with new weights or norms
