@@ -16,7 +16,7 @@ from gradcheck_tool.inputs.draw import draw
 from gradcheck_tool.probing.draws import seed_all
 from gradcheck_tool.results import Origin
 from gradcheck_tool.state import random_states
-from gradcheck_tool.structures import map_tensors, tensors_in
+from gradcheck_tool.structures import map_tensors
 
 Batch = tuple[Inputs, Any]
 """Inputs and targets; None for no targets."""
@@ -103,7 +103,7 @@ def drawn_anew(model: nn.Module, inputs: Inputs, count: int, seed: int) -> Itera
     """`count` times `inputs` with other random values, from the seeds that follow `seed`. Nothing where gradtool has
     not drawn `inputs` itself, or the model takes none."""
     given = inputs.origin == "file" or (inputs.origin == "model" and not inputs.free_batch)
-    if given or next(tensors_in((inputs.args, dict(inputs.kwargs))), None) is None:
+    if given or not inputs.tensors:
         return
     for number in range(1, count + 1):
         yield _redrawn(model, inputs, seed + number)

@@ -31,7 +31,7 @@ from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs, batch_size
 from gradcheck_tool.sources import locate
 from gradcheck_tool.state import in_mode, preserved
-from gradcheck_tool.structures import map_tensors, tensors_in
+from gradcheck_tool.structures import map_tensors
 
 __all__ = ["CapturedModule", "Observer", "Recording", "Steering", "capture", "forward_error", "is_leaf", "observe"]
 
@@ -52,7 +52,7 @@ def _with_batch(inputs: Inputs, batch: int, other: int) -> Inputs:
 
 def _first_dimension(inputs: Inputs) -> int | None:
     """The size of the batch, or where the tensors do not agree on one, of the first of them."""
-    tensors = tensors_in((inputs.args, dict(inputs.kwargs)))
+    tensors = inputs.tensors
     return batch_size(inputs) or next((tensor.shape[0] for tensor in tensors if tensor.dim()), None)
 
 

@@ -14,7 +14,7 @@ from gradcheck_tool.capturing.recorder import Recording
 from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs
 from gradcheck_tool.state import in_mode
-from gradcheck_tool.structures import map_tensors, tensors_in
+from gradcheck_tool.structures import map_tensors
 
 
 def fixed_sizes(model: nn.Module, inputs: Inputs, known: Recording) -> set[tuple[str, int]]:
@@ -25,7 +25,7 @@ def fixed_sizes(model: nn.Module, inputs: Inputs, known: Recording) -> set[tuple
         wanted = {
             (node.name, dim) for node in input_nodes(base.graph) for dim in range(1, len(node.meta.get("shape", ())))
         }
-        sizes = sorted({(dim, tensor.shape[dim]) for tensor in _given(inputs) for dim in range(1, tensor.dim())})
+        sizes = sorted({(dim, tensor.shape[dim]) for tensor in inputs.tensors for dim in range(1, tensor.dim())})
         for dim, size_there in sizes:
             here = {
                 (node.name, dim)
@@ -37,10 +37,6 @@ def fixed_sizes(model: nn.Module, inputs: Inputs, known: Recording) -> set[tuple
             ):
                 wanted -= here
         return wanted
-
-
-def _given(inputs: Inputs) -> list[Tensor]:
-    return list(tensors_in((inputs.args, dict(inputs.kwargs))))
 
 
 def _same_at(model: nn.Module, inputs: Inputs, base: Recording, dim: int, old: int, new: int) -> bool | None:

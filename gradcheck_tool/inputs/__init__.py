@@ -42,6 +42,11 @@ class Inputs:
     note: str | None = None
     free_batch: bool = False
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that the arguments hold, in order."""
+        return list(tensors_in((self.args, dict(self.kwargs))))
+
 
 def for_model(
     model: nn.Module,
@@ -153,7 +158,7 @@ def describe(model: nn.Module, inputs: Inputs) -> tuple[InputSpec, ...]:
 
 def batch_size(inputs: Inputs) -> int | None:
     """The first dimension that the tensors share; None where there is none. Scalars have no say."""
-    sizes = [tensor.shape[0] for tensor in tensors_in((inputs.args, dict(inputs.kwargs))) if tensor.ndim]
+    sizes = [tensor.shape[0] for tensor in inputs.tensors if tensor.ndim]
     if len(set(sizes)) == 1 or (sizes and inputs.free_batch):  # where gradtool chose it, the first tensor has it
         return sizes[0]
     return None

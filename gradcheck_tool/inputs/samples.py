@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from gradcheck_tool.inputs import BATCH, Inputs, batch_size, mapped, resized
 from gradcheck_tool.inputs.draw import draw
-from gradcheck_tool.structures import tensors_in
 
 
 def enough(inputs: Inputs, seed: int) -> Inputs:
@@ -27,7 +26,7 @@ def enough(inputs: Inputs, seed: int) -> Inputs:
 
 def varied(model: nn.Module, inputs: Inputs, seed: int) -> Inputs:
     """`inputs`, or where every sample is like every other, random values of the same shapes in their place."""
-    tensors = [tensor for tensor in tensors_in((inputs.args, dict(inputs.kwargs))) if tensor.ndim]
+    tensors = [tensor for tensor in inputs.tensors if tensor.ndim]
     if batch_size(inputs) in (None, 1) or not all(_alike(tensor) for tensor in tensors):
         return inputs
     generator = torch.Generator().manual_seed(seed)
@@ -46,7 +45,7 @@ def is_noise(inputs: Inputs) -> bool:
     """Whether maps or sequences are given, and all are white noise, as `torch.randn(8, 3, 224, 224)` is: neighbours are
     not correlated along any position, as they are in images, sounds and texts. There is nothing to be learned from it
     but each sample by heart, which plain nets with pooling take long for, though they learn from images well."""
-    given = [tensor for tensor in tensors_in((inputs.args, dict(inputs.kwargs))) if tensor.is_floating_point()]
+    given = [tensor for tensor in inputs.tensors if tensor.is_floating_point()]
     maps = [tensor for tensor in given if tensor.ndim > 2 and not tensor.is_meta and tensor.layout == torch.strided]
     return bool(maps) and all(map(_is_white, maps))
 

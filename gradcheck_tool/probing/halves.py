@@ -59,7 +59,7 @@ def rows_taken(rows: Tensor) -> Callable[[Tensor], Tensor]:
 
 def are_possible(inputs: Inputs, targets: Any, samples: int) -> bool:
     """Whether every tensor of inputs and targets has a row for each sample, so that a half of them makes sense."""
-    given = list(tensors_in((inputs.args, dict(inputs.kwargs))))
+    given = inputs.tensors
     wanted = list(tensors_in(targets))
     return (
         samples >= FEWEST
@@ -71,7 +71,7 @@ def are_possible(inputs: Inputs, targets: Any, samples: int) -> bool:
 def _ranked(inputs: Inputs) -> Tensor:
     """The rows of the samples, ranked by what is in them, so that their places count for nothing: by its sum, and where
     that is the same, as of the same tokens in another order, by another weighting."""
-    first = next(tensors_in((inputs.args, dict(inputs.kwargs)))).detach()
+    first = inputs.tensors[0].detach()
     values = (torch.view_as_real(first) if first.is_complex() else first).cpu().double()
     values = values.flatten(1) if values.ndim > 1 else values[:, None]
     weights = torch.rand(values.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -22,7 +22,7 @@ def reference_for(inputs: Inputs, output: Any, targets: Any, seed: int) -> tuple
     None but for plain classification: one tensor of floating-point inputs, a class for each sample, and a number for
     each class. Of other tasks too little is known of what a sound net does at once.
     """
-    given, wanted = list(tensors_in((inputs.args, dict(inputs.kwargs)))), list(tensors_in(targets))
+    given, wanted = inputs.tensors, list(tensors_in(targets))
     if not (isinstance(output, Tensor) and output.ndim == 2 and len(given) == len(wanted) == 1):
         return None
     (x,), (y,) = given, wanted

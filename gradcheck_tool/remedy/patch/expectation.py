@@ -172,5 +172,5 @@ def said(error: GradtoolError) -> str:
 
 
 def _sizes(inputs: Inputs) -> str:
-    tensors = list(tensors_in((inputs.args, dict(inputs.kwargs))))
+    tensors = inputs.tensors
     return ", ".join(size(tensor.shape, "a number") for tensor in tensors[:3]) or "no tensors"

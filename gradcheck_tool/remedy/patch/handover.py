@@ -18,7 +18,7 @@ from gradcheck_tool.inputs import Inputs
 from gradcheck_tool.remedy.patch.behaviour import Behaviour
 from gradcheck_tool.remedy.patch.expectation import Expected
 from gradcheck_tool.remedy.patch.proposal import Refused
-from gradcheck_tool.structures import map_tensors, tensors_in
+from gradcheck_tool.structures import map_tensors
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.Size, torch.dtype, torch.device)
 
@@ -61,7 +61,7 @@ def _packed(inputs: Inputs) -> dict[str, Any]:
     args, kwargs = list(inputs.args), dict(inputs.kwargs)
     if all(map(_is_plain, (*args, *kwargs.values()))):
         return {"args": args, "kwargs": kwargs}
-    return {"tensors": [tensor.detach() for tensor in tensors_in((inputs.args, kwargs))]}
+    return {"tensors": [tensor.detach() for tensor in inputs.tensors]}
 
 
 def _is_plain(value: Any) -> bool:
@@ -78,7 +78,7 @@ def _unpacked(packed: Mapping[str, Any], elsewhere: Callable[[], Inputs]) -> Inp
         return Inputs(tuple(packed["args"]), packed["kwargs"])
     model = elsewhere()
     tensors = list(packed["tensors"])
-    if len(list(tensors_in((model.args, dict(model.kwargs))))) != len(tensors):
+    if len(model.tensors) != len(tensors):
         raise Refused("the patched source gives other example inputs than the old one")
     args, kwargs = map_tensors((model.args, dict(model.kwargs)), lambda _: tensors.pop(0))
     return replace(model, args=args, kwargs=kwargs)
