@@ -169,7 +169,8 @@ def judge_convincing() -> int:
 
 
 def measure_cost() -> int:
-    """`audit --probe` and `fix --auto` over the time of a training step of the same net, over all cells."""
+    """`probe --steps 0`, `audit --probe` and `fix --auto` over the time of a training step of the same net, over all
+    cells."""
     in_steps(all_cells()[0])  # imports, which are not counted
     measured = [in_steps(cell) for cell in all_cells()]
     rows = []
@@ -177,7 +178,7 @@ def measure_cost() -> int:
         mine = [row for row in measured if row[0] >= wanted]
         if len(mine) < 20:
             continue  # too few for their tails
-        for number, what in ((1, "audit --probe"), (2, "fix --auto")):
+        for number, what in ((1, "probe --steps 0"), (2, "audit --probe"), (3, "fix --auto")):
             cuts = statistics.quantiles([row[number] for row in mine], n=20)
             rows.append((kind, len(mine), what, cuts[9], cuts[17], cuts[18], max(row[number] for row in mine)))
     print(tabulate(rows, ("cells", "", "in training steps", "median", "90 %", "95 %", "most"), floatfmt=".0f"))

@@ -97,8 +97,9 @@ def outcome(run: Run) -> str:
     return "learns" if run.share >= LEARNED else "half" if run.share >= HALFWAY else "not"
 
 
-def in_steps(cell: Cell) -> tuple[float, float, float]:
-    """Seconds of a training step (Adam; median of several); those of `audit --probe` and `fix --auto` over them."""
+def in_steps(cell: Cell) -> tuple[float, float, float, float]:
+    """Seconds of a training step (Adam; median of several); those of `probe --steps 0`, which trains nothing, of
+    `audit --probe` and of `fix --auto` over them."""
     net, (x, y) = build(cell), batch_of(cell)
     optimizer = OPTIMIZERS["Adam 1e-3"](net)
 
@@ -115,6 +116,7 @@ def in_steps(cell: Cell) -> tuple[float, float, float]:
     step()
     one = statistics.median(seconds(step) for _ in range(7))
     net = build(cell)
+    start = seconds(lambda: gct.probe(net, x, cross_entropy, y, steps=0))
     audit = seconds(lambda: gct.audit(net, x, probe=True, loss_fn=cross_entropy, targets=y))
     auto = seconds(lambda: gct.fix(net, x, loss_fn=cross_entropy, targets=y, auto=True))
-    return one, audit / one, auto / one
+    return one, start / one, audit / one, auto / one
