@@ -1,7 +1,7 @@
 """Batch norm behind every block against batch norm behind the fewest: `python benchmarks/fewest_norms.py [TEXT …]`.
 
 Each net is probed with both, on its own data and loss: the examples, and plain nets of ground_truth. TEXT narrows by
-name. Needs scikit-learn; one thread, five minutes.
+name. Needs scikit-learn; one thread, seven minutes.
 """
 
 from __future__ import annotations
