@@ -27,7 +27,7 @@ from gradcheck_tool.chances import (
     Chance,
 )
 from gradcheck_tool.inputs import Inputs
-from gradcheck_tool.probing.halves import FEWEST, FEWEST_HELD_OUT, Halves, are_possible
+from gradcheck_tool.probing.halves import FEWEST, FEWEST_HELD_OUT, Halves, are_possible, ranked_rows
 from gradcheck_tool.probing.learning import RATES, Training
 from gradcheck_tool.probing.least import LARGEST, least_loss
 from gradcheck_tool.results import Learning
@@ -41,6 +41,10 @@ def data(samples: int = 32) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(samples, WIDTH, generator=generator)
     return x, (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long()
+
+
+def halves_of(inputs: Inputs, targets: Any, seed: int, holds_out: bool = False) -> Halves:
+    return Halves(inputs, targets, ranked_rows(inputs), seed, holds_out)
 
 
 def mlp(depth: int = 3, *, activation: Callable[[], nn.Module] = nn.ReLU, dropout: float = 0.0) -> nn.Sequential:
@@ -58,7 +62,7 @@ def explained_after(
     x, y = batch or data()
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), rate)
-    drawn = Halves(Inputs((x,)), y, len(x), 0)
+    drawn = halves_of(Inputs((x,)), y, 0)
     for _ in range(steps):
         optimizer.zero_grad()
         inputs, targets = drawn.draw() if halves else (Inputs((x,)), y)
@@ -388,7 +392,7 @@ def test_halves_are_the_same_in_whatever_order_the_samples_lie(kind: str) -> Non
     elif kind == "one number each":
         x = x[:, 20] + torch.rand(len(x), generator=generator)
     order = torch.randperm(len(x), generator=generator)
-    one, other = Halves(Inputs((x,)), y, len(x), 5), Halves(Inputs((x[order],)), y[order], len(x), 5)
+    one, other = halves_of(Inputs((x,)), y, 5), halves_of(Inputs((x[order],)), y[order], 5)
     for _ in range(4):
         (inputs, targets), (same, same_targets) = one.draw(), other.draw()
         assert len(inputs.args[0]) == len(x) // 2
@@ -398,7 +402,7 @@ def test_halves_are_the_same_in_whatever_order_the_samples_lie(kind: str) -> Non
 
 def test_the_samples_of_a_half_keep_their_targets() -> None:
     x, y = data()
-    drawn = Halves(Inputs((x,)), y, len(x), 5)
+    drawn = halves_of(Inputs((x,)), y, 5)
     for _ in range(4):
         inputs, targets = drawn.draw()
         rows = {tuple(row): int(label) for row, label in zip(x.tolist(), y, strict=True)}
@@ -408,8 +412,8 @@ def test_the_samples_of_a_half_keep_their_targets() -> None:
 def test_what_is_held_out_is_never_drawn() -> None:
     x, y = data(64)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
-    halves = Halves(Inputs((x,)), y, len(x), 5, holds_out=True)
-    other = Halves(Inputs((x[order],)), y[order], len(x), 5, holds_out=True)
+    halves = halves_of(Inputs((x,)), y, 5, holds_out=True)
+    other = halves_of(Inputs((x[order],)), y[order], 5, holds_out=True)
     held_out = {*map(tuple, x[halves.held_out].tolist())}
     assert len(held_out) == FEWEST_HELD_OUT
     assert held_out == {*map(tuple, x[order][other.held_out].tolist())}
@@ -421,14 +425,14 @@ def test_what_is_held_out_is_never_drawn() -> None:
 
 def test_none_are_held_out_of_a_small_batch() -> None:
     x, y = data(48)
-    halves = Halves(Inputs((x,)), y, len(x), 5, holds_out=True)
+    halves = halves_of(Inputs((x,)), y, 5, holds_out=True)
     assert len(halves.held_out) == 0
     assert len(halves.draw()[0].args[0]) == 24
 
 
 def test_every_half_is_another() -> None:
     x, y = data()
-    halves = Halves(Inputs((x,)), y, len(x), 0)
+    halves = halves_of(Inputs((x,)), y, 0)
     drawn = [tuple(halves.draw()[0].args[0][:, 0].tolist()) for _ in range(8)]
     assert len(set(drawn)) == 8
 
@@ -455,7 +459,7 @@ def test_a_batch_is_halved_where_everything_has_a_row_for_each_sample(
     samples = len(inputs[0])
     assert are_possible(Inputs(inputs), targets, samples) == possible
     if possible:
-        half, wanted = Halves(Inputs(inputs), targets, samples, 0).draw()
+        half, wanted = halves_of(Inputs(inputs), targets, 0).draw()
         assert len(half.args[0]) == samples // 2
         assert wanted is not None
 

@@ -29,11 +29,12 @@ class Halves:
     sample meets the same draws of a dropout. With `holds_out`, where the batch is large enough, of those samples alone
     that are not `held_out`, the rows of the others."""
 
-    def __init__(self, inputs: Inputs, targets: Any, samples: int, seed: int, holds_out: bool = False) -> None:
+    def __init__(self, inputs: Inputs, targets: Any, ranked: Tensor, seed: int, holds_out: bool = False) -> None:
+        """`ranked` are the rows of all samples, as `ranked_rows` gives them."""
         self.inputs = inputs
         self.targets = targets
         self.generator = torch.Generator().manual_seed(seed)
-        ranked = _ranked(inputs)
+        samples = len(ranked)
         others = held_out_of(samples) if holds_out else 0
         order = torch.randperm(samples, generator=self.generator) if others else torch.arange(samples)
         self.held_out, self.drawn_from = ranked[order[:others]].sort().values, ranked[order[others:]]
@@ -68,7 +69,7 @@ def are_possible(inputs: Inputs, targets: Any, samples: int) -> bool:
     )
 
 
-def _ranked(inputs: Inputs) -> Tensor:
+def ranked_rows(inputs: Inputs) -> Tensor:
     """The rows of the samples, ranked by what is in them, so that their places count for nothing: by its sum, and where
     that is the same, as of the same tokens in another order, by another weighting."""
     first = inputs.tensors[0].detach()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from gradcheck_tool.errors import GradtoolError
 from gradcheck_tool.inputs import Inputs, batch_size
 from gradcheck_tool.probing.backward import Loss, roots_of
 from gradcheck_tool.probing.explained import Explained, explained, explained_at_best
-from gradcheck_tool.probing.halves import Halves, are_possible, held_out_of, rows_taken
+from gradcheck_tool.probing.halves import Halves, are_possible, held_out_of, ranked_rows, rows_taken
 from gradcheck_tool.probing.least import least_loss
 from gradcheck_tool.probing.running import run
 from gradcheck_tool.state import preserved
@@ -50,7 +51,11 @@ class Batch:
 
     def halves(self, holds_out: bool) -> Halves | None:
         """Halves of the batch, the same ones for every training; None where it is not to be halved."""
-        return Halves(self.inputs, self.targets, self.samples, self.seed, holds_out) if self.halved else None
+        return Halves(self.inputs, self.targets, self._ranked, self.seed, holds_out) if self.halved else None
+
+    @cached_property
+    def _ranked(self) -> Tensor:
+        return ranked_rows(self.inputs)
 
     def gradients(
         self, parameters: Sequence[Tensor], number: int, halves: Halves | None
